@@ -1,0 +1,48 @@
+/* A session: a plan being run by one thread. It owns the temporaries, the inputs and the scratch; weights, gradients, slots and
+ * state belong to whoever made the regions, so that a training and an evaluation session share them.
+ *
+ *     session_put(s, x, batch, bytes);
+ *     TRY(session_run(s, problem));
+ *     session_get(s, loss, &value, 4);
+ */
+#ifndef HORN_RUN_SESSION_H
+#define HORN_RUN_SESSION_H
+
+#include "engine/graph/plan.h"
+#include "engine/run/backend.h"
+
+struct session {
+    const struct plan *plan;
+    struct device *device;
+    void *base[N_REGIONS]; /* TEMP and INPUT are owned; the others are the caller's regions */
+    void *scratch;
+    void **pointers;       /* in and out addresses of every step, worked out once */
+    struct kernel_call *calls;
+};
+
+struct regions { /* flat buffers on the device, shared by the sessions of one job or version */
+    void *base[N_REGIONS];
+    size_t bytes[N_REGIONS];
+};
+
+/* Buffers for the regions WEIGHT, CONST, GRAD, SLOT and STATE, each at least `bytes`; ones that are there and large enough stay. */
+enum status regions_grow(struct regions *r, struct device *d, const struct backend *b, const size_t bytes[N_REGIONS],
+                         struct problem *problem);
+void regions_done(struct regions *r, struct device *d, const struct backend *b);
+
+/* arena: TEMP memory shared between sessions that never run at the same time, or NULL for an own one of plan->arena_bytes. */
+enum status session_new(const struct plan *p, const struct regions *r, void *arena, struct session **ret,
+                        struct problem *problem);
+struct session *session_free(struct session *s);
+DEFINE_OWNED(struct session, session_free)
+
+void *session_address(const struct session *s, value_id v);
+void session_put(struct session *s, value_id v, const void *host, size_t bytes);
+void session_get(struct session *s, value_id v, void *host, size_t bytes);
+enum status session_run(struct session *s, struct problem *problem);
+
+/* Runs the step by reference kernels, node by node (or by the plan's kernels with `kernels`), looking at every float output.
+ * first_bad: the first node with a NaN or Inf, 0 if none. Effects are not run once a bad value was found. */
+enum status session_check(struct session *s, bool kernels, uint32_t *first_bad, struct problem *problem);
+
+#endif
