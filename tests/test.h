@@ -16,6 +16,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+/* cmocka's macro would hide fail() of engine/base/status.h. */
+#undef fail
+#undef fail_msg
+#define fail_msg(...)                                 \
+    do {                                              \
+        print_error("ERROR: " __VA_ARGS__);           \
+        print_error("\n");                            \
+        _fail(__FILE__, __LINE__);                    \
+    } while (0)
+
 void test_register(const char *name, void (*run)(void));
 void test_skip(const char *reason);
 void test_check_int(long long got, long long want, const char *text, const char *file, int line);

@@ -14,7 +14,7 @@
  *     FIELD_BOOL    bool                    false
  *     FIELD_TEXT    const char *            NULL
  *     FIELD_CHOICE  int, index of choices   -1
- *     FIELD_INTS    struct ints             n = 0
+ *     FIELD_INTS    struct ints             n = 0     (a preset other than 0 is spread as a scalar is)
  *     FIELD_OBJECT  const struct object *   NULL      a class of .catalogue: name, or {"class_name", "config"}
  *     FIELD_LIST    struct objects          n = 0     a list of those (a lone one counts as a list of one)
  *     FIELD_JSON    const struct json *     NULL      kept as it is, borrowed from the document
@@ -52,7 +52,8 @@ struct field {
     const char *key;
     enum field_type type;
     size_t offset;
-    double preset, min, max; /* min = max: no bound. INT, FLOAT and each of INTS; TEXT: longest length is max; INTS: see count */
+    /* min = max: no bound. INT, FLOAT and each of INTS; TEXT: longest length in bytes is max; INTS: see count */
+    double preset, min, max;
     const char *const *choices; /* CHOICE: ends with NULL; preset is an index */
     unsigned flags;
     int count;                  /* INTS: exact length (also what a scalar is spread to); 0: any up to 8 */
@@ -101,7 +102,7 @@ void snake_case(const char *class_name, char *to, size_t room);
 
 enum field_mode {
     FIELD_STRICT = 0,  /* an unknown key is ST_INVALID with its pointer */
-    FIELD_TOLERANT = 1 /* an unknown key is named in `warnings` */
+    FIELD_TOLERANT = 1 /* an unknown key is named in a line of `warnings`, newline behind */
 };
 
 /* Reads `object` into `into` (zeroed by the caller, size known to the table). Every member gets its value, preset or null form.

@@ -14,6 +14,7 @@
 
 /* One JSON number at *at (no leading blanks), moved behind it. false if there is none. */
 bool number_float(const char **at, const char *end, float *ret);
+bool number_double(const char **at, const char *end, double *ret); /* both: beyond the range is an infinity */
 
 /* Reads a number or nested arrays of numbers of equal lengths from text[0..bytes).
  * rank and dim get the nesting (0 for a lone number; at most 8); to has room for `room` floats; *used is the number of bytes

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-void thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *arg); /* ends the process on failure; signals blocked in it */
+/* Signals are blocked in it; a failure ends the process. */
+void thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *arg);
 void thread_compute_mode(void);  /* flush-to-zero, denormals-are-zero in the calling thread (no-op off x86) */
 void thread_nice(int nice);      /* priority of the calling thread alone */
 double clock_seconds(void);      /* monotonic */

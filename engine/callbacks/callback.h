@@ -15,14 +15,14 @@ struct callback_logs { /* what fit knows at the end of an epoch */
 
 struct fit_control { /* what a callback may do; owned by the training loop */
     int dialect;
-    int epoch, epochs;           /* 0-based */
-    bool stop;                   /* set: training ends after this epoch (or at once from step_end) */
-    float rate;                  /* learning rate; write to change it */
-    bool keep_best;              /* set: the loop copies the weights as the best ones */
-    bool restore_best;           /* set: the loop puts the best weights back (at the end of training, or now with stop) */
-    char file[256];              /* set to a name: the loop writes a model file of that name */
+    int epoch, epochs; /* 0-based */
+    bool stop;         /* set: training ends after this epoch (or at once from step_end) */
+    float rate;        /* learning rate; write to change it */
+    bool keep_best;    /* set: the loop copies the weights as the best ones */
+    bool restore_best; /* set: the loop puts the best weights back (at the end of training, or now with stop) */
+    char file[256];    /* set to a name: the loop writes a model file of that name */
     bool file_weights_only;
-    char note[256];              /* set: one log line */
+    char note[256]; /* set: one log line */
 };
 
 struct callback {

@@ -51,7 +51,7 @@ void emit_effect(struct build *b, const struct op *op, const void *attr, const v
 value_id input(struct build *b, enum dtype type, const struct shape *shape); /* a leaf in AT_INPUT */
 const struct value *value_of(const struct build *b, value_id v); /* [0] (rank 0) for 0; valid until the next emit */
 struct shape shape_of(const struct build *b, value_id v);
-int64_t last_dim(const struct build *b, value_id v);
+int64_t last_dim(const struct build *b, value_id v); /* 1 for rank 0 */
 void keep(struct build *b, value_id v); /* sets value.keep */
 
 struct tuple one(struct build *b, value_id v);
@@ -59,6 +59,11 @@ struct tuple one_masked(struct build *b, value_id v, value_id mask);
 struct tuple tuple_make(struct build *b, int n, const value_id *v, const value_id *mask /* or NULL */);
 
 void penalty_add(struct build *b, value_id scalar);
+
+/* The two constructors of engine/ops/ops.h that the reverse sweep itself needs: its start, and the sum of several uses.
+ * Declared here because engine/graph does not include engine/ops. */
+value_id emit_fill(struct build *b, const struct shape *shape, float value);
+value_id emit_add(struct build *b, value_id x, value_id y);
 
 /* Reverse sweep from the scalar `loss`: dwrt[i] becomes d loss / d wrt[i], 0 where loss does not depend on it.
  * Gradients of several uses are added in reverse program order. ST_UNSUPPORTED if an op on the way has no gradient. */

@@ -7,7 +7,13 @@
  *     y = emit_formula(b, &f, (value_id[]){x_value});
  *
  * Terms are float32. Constructors fold constants (in double) and share equal terms, so writing a term twice costs nothing.
- * A comparison gives 1 or 0. Too many terms set `full`, and emit_formula reports it. */
+ * A comparison gives 1 or 0. Too many terms set `full`, and emit_formula reports it.
+ *
+ * What the codes mean where machines differ (every backend follows term_value; kernels that use maxps must look at operand a):
+ *     MAX(a, b)   a > b or a is NaN ? a : b     NaN in either operand gives NaN; of equals (0, -0) it is b; MIN likewise
+ *     SELECT      a != 0 ? b : c                a NaN counts as not 0
+ *     ROUND       half to even                  FINITE 1 unless NaN or infinite; SIGN of 0 is 0, of NaN is NaN
+ *     LT, LE, EQ  0 when an operand is NaN      SIGMOID 1 / (1 + exp(-a)), without overflow: 0 at -inf, 1 at inf */
 #ifndef HORN_GRAPH_FORMULA_H
 #define HORN_GRAPH_FORMULA_H
 
@@ -74,8 +80,11 @@ term f_select(struct formula *f, term condition, term then, term otherwise);
 term f_mix(struct formula *f, term a, term b, double k); /* a + (b - a) k */
 term f_square(struct formula *f, term a);
 term f_clip(struct formula *f, term a, double low, double high);
-term f_softplus(struct formula *f, term a); /* max(x, 0) + log1p(exp(-|x|)) */
+term f_softplus(struct formula *f, term a); /* max(x, 0) + log1p(exp(-|x|)); its derivative is sigmoid, at 0 too */
 
+extern const uint8_t term_operands[N_TERM_CODES]; /* how many of a, b, c a code reads */
+/* Any code with operands, as f_add and the others. */
+term f_term(struct formula *f, enum term_code code, term a, term b, term c);
 float term_value(enum term_code code, float a, float b, float c); /* one operation; the meaning of each code */
 /* All outputs for one element. */
 void formula_value(const struct formula *f, const float *in, float *out);

@@ -59,6 +59,9 @@ value_id graph_leaf_at(struct graph *g, enum region at, enum dtype type, const s
 value_id graph_value(struct graph *g, const struct value *v);
 uint32_t graph_node(struct graph *g, const struct node *n); /* copies in, out and attr into the arena; sets producers */
 size_t value_bytes(const struct value *v);                   /* shape must be known */
+/* Moves a node's output and its views out of AT_TEMP to a place of a flat region: a gradient straight into AT_GRAD. Its shape
+ * must be known. false, and nothing changes, for a leaf, a view, or a value that was placed before: copy those. */
+bool graph_place(struct graph *g, value_id v, enum region at, size_t offset);
 
 /* The graph as readable text, one line per node: "%12 = matmul(%3, %7) float32 (128, 512)  dense_1". */
 void graph_dump(const struct graph *g, struct text *t);

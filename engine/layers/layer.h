@@ -13,7 +13,7 @@ struct layer_type;
 
 struct layer {
     const struct layer_type *type;
-    const char *name;   /* as in the model; nested models prefix theirs: "inner/dense_1" */
+    const char *name; /* as in the model; nested models prefix theirs: "inner/dense_1" */
     const void *config;
     bool trainable;
 };
@@ -37,22 +37,43 @@ void regularize(struct build *b, value_id w, const struct object *regularizer);
 /* activity_regularizer: on the output, divided by the batch size in tf.keras and Keras 3. */
 void regularize_activity(struct build *b, value_id y, const struct object *regularizer);
 
+/* ST_UNSUPPORTED with the key's name unless value is NULL or null. */
+void refuse_constraint(struct build *b, const char *key, const struct json *value);
+
+/* Masks are a prefix of their value's shape: ones appended until it has x's rank, so that it broadcasts over x. 0 stays 0. */
+value_id mask_like(struct build *b, value_id mask, value_id x);
+
 extern const struct object init_zeros, init_ones, init_glorot_uniform, init_orthogonal, init_uniform;
-#define INIT_ZEROS (&init_zeros)
-#define INIT_ONES (&init_ones)
+#define INIT_ZEROS          (&init_zeros)
+#define INIT_ONES           (&init_ones)
 #define INIT_GLOROT_UNIFORM (&init_glorot_uniform)
-#define INIT_ORTHOGONAL (&init_orthogonal)
-#define INIT_UNIFORM (&init_uniform) /* Keras' RandomUniform(-0.05, 0.05) */
+#define INIT_ORTHOGONAL     (&init_orthogonal)
+#define INIT_UNIFORM        (&init_uniform) /* Keras' RandomUniform(-0.05, 0.05) */
+
+/* LSTM's bias with unit_forget_bias: `inner` (NULL: zeros) with ones over the forget gate's quarter. Lives as long as b->weights. */
+const struct object *init_lstm_bias(struct build *b, const struct object *inner);
 
 /* Rows that many tables share. */
-#define FIELD_ACTIVATION(type, member)                                                                           \
-    {#member, FIELD_CHOICE, offsetof(struct type, member), .choices = activation_names, .flags = FIELD_NULLABLE, \
-     .doc = "name of the function applied to the output"}
-#define FIELD_INITIALIZER(type, member, default_class)                                                        \
-    {#member, FIELD_OBJECT, offsetof(struct type, member), .catalogue = &initializer_catalogue,               \
-     .preset_text = default_class, .flags = FIELD_NULLABLE, .doc = "distribution of the first values"}
-#define FIELD_REGULARIZER(type, member)                                                            \
-    {#member, FIELD_OBJECT, offsetof(struct type, member), .catalogue = &regularizer_catalogue,    \
-     .flags = FIELD_NULLABLE, .doc = "penalty added to the loss"}
+#define FIELD_ACTIVATION(type, member)                                                                              \
+    {                                                                                                               \
+#member, FIELD_CHOICE, offsetof(struct type, member), .choices = activation_names, .flags = FIELD_NULLABLE, \
+                                                              .doc = "name of the function applied to the output"   \
+    }
+#define FIELD_INITIALIZER(type, member, default_class)                                                               \
+    {                                                                                                                \
+#member, FIELD_OBJECT, offsetof(struct type, member), .catalogue = &initializer_catalogue,                   \
+                                                              .preset_text = default_class, .flags = FIELD_NULLABLE, \
+                                                              .doc = "distribution of the first values"              \
+    }
+#define FIELD_REGULARIZER(type, member)                                                                                     \
+    {                                                                                                                       \
+#member, FIELD_OBJECT, offsetof(struct type, member), .catalogue = &regularizer_catalogue, .flags = FIELD_NULLABLE, \
+                                                              .doc = "penalty added to the loss"                            \
+    }
+#define FIELD_CONSTRAINT(type, member)                                                                              \
+    {                                                                                                               \
+#member, FIELD_JSON, offsetof(struct type, member), .flags = FIELD_NULLABLE,                                \
+                                                            .doc = "null: constraints on weights are not supported" \
+    }
 
 #endif

@@ -31,5 +31,7 @@ enum status dialect_optimizer(const struct json *optimizer, const char *pointer,
 /* One of fit()'s callbacks, with this dialect's spellings (epsilon -> min_delta, period) and defaults explicit. */
 enum status dialect_callback(const struct json *callback, const char *pointer, enum dialect d, struct json **ret,
                              struct problem *problem);
+/* The key under which `written` (an optimizer or callback as posted) has what is called `canonical` here: "lr" for learning_rate. */
+const char *dialect_written_key(const struct json *written, const char *canonical);
 
 #endif

@@ -25,7 +25,7 @@ struct model_call {
 
 struct model_input {
     const char *name;
-    struct shape shape; /* with the batch axis, -1 */
+    struct shape shape; /* with the batch axis, -1. rank -1: a Sequential that does not say it takes the data's row shape */
     enum dtype type;    /* as declared: float32, int32 ... */
 };
 
@@ -62,7 +62,8 @@ struct prepare {
     struct arena *mem;
     struct layer *layers;
     int n_layers;
-    const char *json; /* as posted */
+    const char *json;       /* as posted */
+    struct json *canonical; /* owned; the layers' configurations borrow from it */
 };
 enum status prepare_parse(const struct json *list, const char *pointer, struct prepare **ret, struct problem *problem);
 struct prepare *prepare_free(struct prepare *p);

@@ -11,12 +11,13 @@ struct weight_entry {
     const char *layer;  /* leaf's name: "inner/dense_1" */
     const char *name;   /* "kernel" */
     const char *path;   /* "inner/dense_1/kernel": key of its random numbers */
-    int leaf;           /* index of the leaf in model.layers */
+    int leaf;           /* index of the leaf in model.layers; -1 if weights.layers is not set */
     struct shape shape;
     const struct object *init;
     bool trainable;
     size_t offset;      /* bytes into AT_WEIGHT once laid out */
     value_id leaf_value, current; /* of the build under way */
+    bool regularized;             /* in the build under way: regularize() has added its penalty */
 };
 
 struct weights {
@@ -25,6 +26,8 @@ struct weights {
     int n, room;
     bool laid_out;
     size_t trainable_bytes, bytes; /* flat parts */
+    const struct layer *layers;    /* model.layers, set by model_build before the first layer is called: gives entry.leaf */
+    int n_layers;
 };
 
 struct weights *weights_new(void);

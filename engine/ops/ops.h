@@ -85,6 +85,7 @@ value_id emit_reduce(struct build *b, value_id x, enum reduce_kind kind, unsigne
 value_id emit_reduce_all(struct build *b, value_id x, enum reduce_kind kind);      /* to a scalar */
 value_id emit_reduce_last(struct build *b, value_id x, enum reduce_kind kind);     /* drops the last axis; rank 0 stays */
 value_id emit_sum_to(struct build *b, value_id x, const struct shape *shape);      /* undoes broadcasting; x itself if equal */
+value_id emit_expand(struct build *b, value_id x, const struct shape *shape);      /* broadcasts; x itself if equal */
 
 /* --- pointwise (pointwise.c) ------------------------------------------------------------------------------------------------ */
 
@@ -185,5 +186,97 @@ struct rnn_out emit_rnn(struct build *b, value_id x, value_id w, value_id u, val
 /* F64 state (n) += x (any numeric, n elements, or a scalar for n = 1), behind b->ok. */
 void emit_accumulate(struct build *b, value_id state, value_id x);
 void emit_step_next(struct build *b, value_id step); /* I64 scalar += 1, behind b->ok */
+
+/* --- what backends see: inputs, outputs and attributes of every op ------------------------------------------------------------
+ *
+ * op                 attr               inputs                                     outputs
+ * matmul             matmul             x, w [, bias]                              y
+ * conv               conv               x, kernel, bias or 0                       y
+ * conv_dx            conv_grad          dy, kernel                                 dx
+ * conv_dw            conv_grad          x, dy                                      dw [, dbias]
+ * pool               pool               x                                          y [, place: maximum only]
+ * pool_dx            pool_grad          dy [, place]                               dx
+ * batch_norm         batch_norm         x, gamma or 0, beta or 0                   y, mean, variance, inverse deviation
+ * batch_norm_dx      batch_norm         dy, x, gamma or 0, mean, inverse deviation dx, dgamma, dbeta
+ * softmax ...        none               x                                          y
+ * softmax_dx ...     none               y, dy                                      dx         (softmax, log_softmax, sparsemax)
+ * cross_entropy      cross_entropy      logits, y                                  loss (...), probabilities (..., k)
+ * cross_entropy_dx   cross_entropy      probabilities, y, dloss                    dlogits
+ * reduce             reduce             x                                          y: F32, or I32 for argmax
+ * expand             expand             x                                          y: x broadcast to the shape
+ * pointwise          formula            as the formula                             as the formula, F32
+ * pointwise_update   formula            as the formula                             leaves that it writes (effect)
+ * fill               fill               none                                       y
+ * reshape            reshape            x                                          y (view)
+ * transpose, concat, slice, pad, reverse, copy: any type                           y
+ * cast               cast               x                                          y
+ * store              none               x [, ok]                                   leaf (effect)
+ * gather             none               table, index                               y
+ * scatter_add        scatter_add        dy, index                                  dtable (rows, d)
+ * pick               none               x, index                                   y
+ * pick_dx            pick_dx            dy, index                                  dx (..., width)
+ * one_hot            one_hot            index                                      y
+ * dropout            dropout            x, seed, step                              y
+ * rnn_seq            rnn                x, w, u, bias, h0, c0, mask                sequence, h, c [, gates, cells]
+ * rnn_seq_dx         rnn                x, w, u, bias, h0, c0, mask, sequence, gates, cells, dsequence, dh, dc
+ *                                                                                  dw, du, dbias, dh0, dc0 [, dx]
+ * accumulate         none               x [, ok]                                   F64 state (effect)
+ * step_next          none               [ok]                                       I64 step (effect)
+ *
+ * ok is a scalar F32 or BOOL: the effect happens only where it is not 0. In rnn_seq any input from bias on may be 0, in rnn_seq_dx
+ * also the last three. */
+struct conv_grad { /* how comes first, so the three conv ops may be read as struct conv */
+    struct conv how;
+    struct shape shape; /* of the result: x for conv_dx, kernel for conv_dw */
+};
+struct pool_grad {
+    struct pool how;
+    struct shape shape; /* of x */
+};
+/* place: for each y, number of the window's element (row * size[1] + column, padding counted), U8; I32 for windows of more than
+ * 256 elements. */
+
+struct expand {
+    struct shape shape;
+};
+struct fill {
+    struct shape shape;
+    float value;
+};
+struct reshape {
+    struct shape shape;
+};
+struct cast {
+    enum dtype type;
+};
+struct reverse {
+    int axis;
+};
+struct scatter_add {
+    int64_t rows;
+};
+struct pick_dx {
+    int64_t width;
+};
+struct one_hot {
+    int64_t classes;
+};
+
+/* dropout: element e of the noise shape is kept where philox_unit(philox(dropout_key(seed, stream), step, e / 4).w[e % 4]) >= rate.
+ * The stream's number is spread over the key by the finalizer of SplitMix64 (Steele, Lea, Flood 2014), since neighbouring
+ * streams and neighbouring seeds must not meet. */
+static inline uint64_t dropout_key(uint64_t seed, uint64_t stream)
+{
+    uint64_t z = stream + 0x9E3779B97F4A7C15u;
+
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return seed ^ z ^ (z >> 31);
+}
+
+/* What rnn_seq keeps when training, in processing order: gates (time, batch, 4 units), columns i f c o after their activations, or
+ * before them if rnn_keeps_sums(); cells (time, batch, units), the cell state after each step. Of a masked step the gates are
+ * zeros and the cell state is the one before. */
+bool rnn_keeps_sums(const struct rnn *how); /* an activation's derivative cannot be had from its value; false for tanh, sigmoid */
 
 #endif

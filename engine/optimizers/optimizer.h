@@ -28,6 +28,7 @@ struct optimizer {
     void (*emit)(struct build *b, const void *config, const struct update *u);
     bool (*uses)(const void *config, int slot);      /* NULL: all slots */
     double (*initial)(const void *config, int slot); /* first value; NULL: 0 */
+    double learning_rate;                            /* where the configuration has none; 0: Keras' usual 0.001 */
 };
 
 extern const struct catalogue optimizer_catalogue;

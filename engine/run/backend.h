@@ -32,6 +32,7 @@ struct backend {
     uint32_t abi;
     const char *name;             /* "cpu", "cuda" */
     const struct kernel *kernels; /* best first for each op; ends with an empty row */
+    bool host_memory;             /* device memory is the host's: rows may be gathered straight into it */
     bool reference_ok;            /* nodes without a kernel may run by reference */
     bool (*supports)(const struct op *op, const void *attr, const struct value *in, uint16_t n_in);
     int (*count)(void);

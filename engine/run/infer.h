@@ -10,7 +10,7 @@
 
 struct predictor;
 
-/* weights: flat region of `layout` on the device, borrowed. prepare: per input or NULL; with it inputs have the raw shape. */
+/* weights: flat region of `layout` (which is only read) on the device, borrowed. prepare: per input or NULL; with it inputs have the raw shape. */
 enum status predictor_new(const struct model *m, struct weights *layout, const void *weights, struct prepare *const *prepare,
                           const struct shape *raw_rows /* per input, where prepare is given */, const struct backend *backend,
                           struct device *device, struct predictor **ret, struct problem *problem);
@@ -32,7 +32,7 @@ struct evaluate_setup {
     struct device *device;
     struct source *source;
 };
-/* names and values: room for 64; *n is set. CANCELLED and stop by the sink's poll: ST_CANCELLED, *stopped true on a stop. */
+/* names and values: room for 64; *n is set; the names are in the model's arena. CANCELLED and stop by the sink's poll: ST_CANCELLED, *stopped true on a stop. */
 enum status evaluate_run(const struct evaluate_setup *s, struct sink *sink, int *n, const char **names, double *values,
                          bool *stopped, struct problem *problem);
 /* Bulk predict: `take` gets each finished batch of output i in row order. */

@@ -1,6 +1,9 @@
 /* From a model and compile() to a graph, a plan and a session for one mode and batch size.
  *
- * Programs of one job share regions (weights, gradients, slots, state) and one arena, since they never run at once. */
+ *     program_build -> program_plan -> program_needs (of all) -> regions_grow -> program_start -> session_run
+ *
+ * Programs of one job share regions (weights, gradients, slots) and one arena, since they never run at once. State lies in the same
+ * order in every program (updates, rate, seed, accumulators), so that two of the same job may share that too. */
 #ifndef HORN_RUN_PROGRAM_H
 #define HORN_RUN_PROGRAM_H
 
@@ -45,9 +48,12 @@ struct program {
 /* The graph alone, for validation without a device and for dry runs (plan and session NULL). ST_INVALID names the layer and both shapes,
  * the target and the output. */
 enum status program_build(const struct program_request *r, struct program **ret, struct problem *problem);
-/* Plans and opens the session: regions are grown to what the graph needs; *arena (bytes *arena_bytes) too, by the device. */
-enum status program_open(struct program *p, const struct backend *backend, struct device *device, struct regions *regions,
-                         void **arena, size_t *arena_bytes, struct problem *problem);
+/* Chooses kernels and places temporaries; the needs of several programs are then met by one set of regions and one arena. */
+enum status program_plan(struct program *p, const struct backend *backend, struct device *device, struct problem *problem);
+/* Raises needs (bytes of each region) and *arena_bytes to what `p` wants; before program_start. */
+void program_needs(const struct program *p, size_t needs[N_REGIONS], size_t *arena_bytes);
+/* Opens the session on regions and arena that are large enough (arena NULL: one of its own). */
+enum status program_start(struct program *p, const struct regions *regions, void *arena, struct problem *problem);
 struct program *program_free(struct program *p);
 DEFINE_OWNED(struct program, program_free)
 

@@ -52,6 +52,7 @@ struct fit_spec {
     struct object *callbacks; /* type is a struct callback */
     struct prepare **prepare; /* per model input, NULL: none; owned by the spec's user: fit_spec_done */
     int n_prepare;
+    struct json *canonical; /* callbacks as rewritten, which their configurations borrow from; owned as prepare is */
 };
 
 /* What `type` is: "fit", "evaluate" or "predict"; j is that member of the job. */

@@ -16,6 +16,7 @@ struct session {
     struct device *device;
     void *base[N_REGIONS]; /* TEMP and INPUT are owned; the others are the caller's regions */
     void *scratch;
+    bool owns_arena;
     void **pointers;       /* in and out addresses of every step, worked out once */
     struct kernel_call *calls;
 };
@@ -42,7 +43,8 @@ void session_get(struct session *s, value_id v, void *host, size_t bytes);
 enum status session_run(struct session *s, struct problem *problem);
 
 /* Runs the step by reference kernels, node by node (or by the plan's kernels with `kernels`), looking at every float output.
- * first_bad: the first node with a NaN or Inf, 0 if none. Effects are not run once a bad value was found. */
+ * first_bad: the first node with a NaN or Inf, 0 if none. Effects are not run once a bad value was found. Only for a device whose
+ * memory the host can read. */
 enum status session_check(struct session *s, bool kernels, uint32_t *first_bad, struct problem *problem);
 
 #endif

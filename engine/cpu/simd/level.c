@@ -1,4 +1,13 @@
-/* The name of the level that this copy of the folder was compiled for. */
+/* All own loops of one SIMD level. */
 #include "engine/cpu/simd/simd.h"
 
-const char *SIMD(level_name)(void) { return SIMD_NAME; }
+const struct simd SIMD(simd) = {
+    .name = SIMD_NAME,
+    .formulas = &SIMD(simd_formulas),
+    .sums = &SIMD(simd_sums),
+    .rows = &SIMD(simd_rows),
+    .random = &SIMD(simd_random),
+    .windows = &SIMD(simd_windows),
+    .norms = &SIMD(simd_norms),
+    .cells = &SIMD(simd_cells),
+};

@@ -1,0 +1,107 @@
+"""The five models of bench/train: data of the right shape, and the model in Keras and in PyTorch."""
+import numpy as np
+
+ROWS = {}
+
+
+class Row:
+    def __init__(self, name, batch, samples, x, y, classes, keras, torch, loss="sparse_categorical_crossentropy"):
+        self.name, self.batch, self.samples, self.x, self.y, self.classes = name, batch, samples, x, y, classes
+        self.keras, self.torch, self.loss = keras, torch, loss
+        ROWS[name] = self
+
+    def data(self):
+        rng = np.random.default_rng(1)
+        y = rng.integers(0, self.classes, self.samples).astype("int32")
+        return self.x(rng, self.samples), y
+
+
+def floats(*shape):
+    return lambda rng, n: rng.random((n, *shape), dtype="float32")
+
+
+def words(vocabulary, length):
+    return lambda rng, n: rng.integers(1, vocabulary, (n, length)).astype("int32")
+
+
+def keras_mlp(L, K):
+    return K.Sequential([K.Input((784,)), L.Dense(512, activation="relu"), L.Dense(512, activation="relu"), L.Dense(10, activation="softmax")])
+
+
+def torch_mlp(N):
+    return N.Sequential(N.Linear(784, 512), N.ReLU(), N.Linear(512, 512), N.ReLU(), N.Linear(512, 10))
+
+
+def keras_small(L, K):
+    return K.Sequential([K.Input((20,)), L.Dense(64, activation="relu"), L.Dense(64, activation="relu"), L.Dense(2, activation="softmax")])
+
+
+def torch_small(N):
+    return N.Sequential(N.Linear(20, 64), N.ReLU(), N.Linear(64, 64), N.ReLU(), N.Linear(64, 2))
+
+
+def keras_cnn(L, K):
+    return K.Sequential([K.Input((28, 28, 1)), L.Conv2D(32, 3, activation="relu"), L.Conv2D(64, 3, activation="relu"), L.MaxPooling2D(2),
+                         L.Dropout(0.25), L.Flatten(), L.Dense(128, activation="relu"), L.Dropout(0.5), L.Dense(10, activation="softmax")])
+
+
+def torch_cnn(N):
+    return N.Sequential(N.Conv2d(1, 32, 3), N.ReLU(), N.Conv2d(32, 64, 3), N.ReLU(), N.MaxPool2d(2), N.Dropout(0.25), N.Flatten(),
+                        N.Linear(9216, 128), N.ReLU(), N.Dropout(0.5), N.Linear(128, 10))
+
+
+def keras_resnet(L, K):
+    """ResNet-20 for 32 x 32 images: He et al. 2015, section 4.2."""
+    x = image = K.Input((32, 32, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, padding="same", use_bias=False)(x)))
+    for stage, width in enumerate((16, 32, 64)):
+        for block in range(3):
+            stride = 2 if stage and not block else 1
+            y = L.ReLU()(L.BatchNormalization()(L.Conv2D(width, 3, strides=stride, padding="same", use_bias=False)(x)))
+            y = L.BatchNormalization()(L.Conv2D(width, 3, padding="same", use_bias=False)(y))
+            if stride > 1:
+                x = L.BatchNormalization()(L.Conv2D(width, 1, strides=2, use_bias=False)(x))
+            x = L.ReLU()(L.Add()([x, y]))
+    return K.Model(image, L.Dense(10, activation="softmax")(L.GlobalAveragePooling2D()(x)))
+
+
+def torch_resnet(N):
+    class Block(N.Module):
+        def __init__(self, a, b, stride):
+            super().__init__()
+            self.body = N.Sequential(N.Conv2d(a, b, 3, stride, 1, bias=False), N.BatchNorm2d(b), N.ReLU(), N.Conv2d(b, b, 3, 1, 1, bias=False),
+                                     N.BatchNorm2d(b))
+            self.skip = N.Sequential(N.Conv2d(a, b, 1, stride, bias=False), N.BatchNorm2d(b)) if stride > 1 else N.Identity()
+
+        def forward(self, x):
+            return (self.body(x) + self.skip(x)).relu()
+
+    blocks, a = [], 16
+    for stage, b in enumerate((16, 32, 64)):
+        for block in range(3):
+            blocks.append(Block(a, b, 2 if stage and not block else 1))
+            a = b
+    return N.Sequential(N.Conv2d(3, 16, 3, 1, 1, bias=False), N.BatchNorm2d(16), N.ReLU(), *blocks, N.AdaptiveAvgPool2d(1), N.Flatten(), N.Linear(64, 10))
+
+
+def keras_lstm(L, K):
+    return K.Sequential([K.Input((80,), dtype="int32"), L.Embedding(20000, 128), L.LSTM(128), L.Dense(1, activation="sigmoid")])
+
+
+def torch_lstm(N):
+    class Net(N.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.lstm, self.out = N.Embedding(20000, 128), N.LSTM(128, 128, batch_first=True), N.Linear(128, 1)
+
+        def forward(self, x):
+            return self.out(self.lstm(self.embedding(x))[0][:, -1])
+
+    return Net()
+
+
+Row("mlp", 128, 12800, floats(784), None, 10, keras_mlp, torch_mlp)
+Row("small", 32, 32000, floats(20), None, 2, keras_small, torch_small)
+Row("cnn", 128, 2560, floats(28, 28, 1), None, 10, keras_cnn, torch_cnn)
+Row("resnet20", 128, 1280, floats(32, 32, 3), None, 10, keras_resnet, torch_resnet)
+Row("lstm", 32, 1280, words(20000, 80), None, 2, keras_lstm, torch_lstm, "binary_crossentropy")

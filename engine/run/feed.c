@@ -1,0 +1,170 @@
+/* See feed.h. */
+#include "engine/run/feed.h"
+
+#include <math.h>
+#include <string.h>
+
+int64_t feed_steps(const struct feed *f) { return (f->rows + f->batch - 1) / f->batch; }
+
+static int64_t rest(const struct feed *f) { return f->rows % f->batch; }
+
+static void describe_arrays(struct feed *f, const struct model *model)
+{
+    const struct source *s = f->source;
+    int weight = s->n_inputs + s->n_targets;
+
+    for (int i = 0; i < s->n_inputs; i++)
+        f->x[i] = (struct array_shape){s->array[i].type, s->array[i].row};
+    for (int i = 0; i < s->n_targets; i++)
+        f->y[i] = (struct array_shape){s->array[s->n_inputs + i].type, s->array[s->n_inputs + i].row};
+    for (int i = 0; i < model->n_outputs; i++) {
+        f->w[i].row.rank = -1;
+        if (i < f->data->n_w && f->data->w[i]) {
+            f->w[i] = (struct array_shape){s->array[weight].type, s->array[weight].row};
+            weight++;
+        }
+    }
+}
+
+enum status feed_plan(struct feed *f, enum program_mode mode, const struct model *model, const struct compile_spec *compile,
+                      struct weights *weights, const struct backend *backend, struct device *device, struct problem *problem)
+{
+    describe_arrays(f, model);
+    struct program_request r = {.model = model,
+                                .compile = compile,
+                                .prepare = f->spec->prepare,
+                                .mode = mode,
+                                .x = f->x,
+                                .y = f->y,
+                                .w = f->source->n_weights ? f->w : NULL,
+                                .class_weights = mode == PROGRAM_TRAIN && f->spec->n_class_weights > 0,
+                                .weights = weights};
+    const int64_t sizes[2] = {f->rows >= f->batch ? f->batch : 0, rest(f)};
+
+    for (int i = 0; i < 2; i++) {
+        if (!sizes[i])
+            continue;
+        r.batch = sizes[i];
+        TRY(program_build(&r, &f->program[i], problem));
+        TRY(program_plan(f->program[i], backend, device, problem));
+    }
+    if (r.class_weights)
+        f->class_weight = must_alloc(sizeof(float) * (size_t)f->batch);
+    return ST_OK;
+}
+
+void feed_needs(const struct feed *f, size_t needs[N_REGIONS], size_t *arena_bytes)
+{
+    for (int i = 0; i < 2; i++)
+        if (f->program[i])
+            program_needs(f->program[i], needs, arena_bytes);
+}
+
+enum status feed_start(struct feed *f, const struct regions *regions, void *arena, struct problem *problem)
+{
+    for (int i = 0; i < 2; i++)
+        if (f->program[i])
+            TRY(program_start(f->program[i], regions, arena, problem));
+    return ST_OK;
+}
+
+static enum status put_array(struct feed *f, struct program *p, value_id v, int array, const int64_t *row, struct problem *problem)
+{
+    struct source *s = f->source;
+    size_t bytes = value_bytes(&p->graph->values[v]);
+
+    if (p->plan->backend->host_memory)
+        return s->gather(s, array, row, p->batch, session_address(p->session, v), problem);
+    if (f->staging_bytes < bytes) {
+        big_free(f->staging, f->staging_bytes);
+        f->staging = NULL;
+        f->staging_bytes = 0;
+        TRY(try_alloc(bytes, "a batch", &f->staging, problem));
+        f->staging_bytes = bytes;
+    }
+    TRY(s->gather(s, array, row, p->batch, f->staging, problem));
+    session_put(p->session, v, f->staging, bytes);
+    return ST_OK;
+}
+
+/* Class of a target row, as Keras finds it: the largest of several values, the value itself of one. */
+static int64_t class_of(const void *row, enum dtype type, int64_t n)
+{
+    int64_t best = 0;
+    double largest = -INFINITY;
+
+    for (int64_t i = 0; i < n; i++) {
+        double x = type == F32 ? (double)((const float *)row)[i] : type == I32 ? ((const int32_t *)row)[i] : ((const uint8_t *)row)[i];
+
+        if (n == 1)
+            return llrint(x);
+        if (x > largest) {
+            largest = x;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static enum status put_class_weights(struct feed *f, struct program *p, const int64_t *row, struct problem *problem)
+{
+    struct source *s = f->source;
+    const struct source_array *a = &s->array[s->n_inputs];
+    int64_t n = shape_count(&a->row);
+    size_t row_bytes = (size_t)n * dtype_bytes(a->type);
+    CLEAN(free_owned) char *y = must_alloc(row_bytes * (size_t)p->batch);
+
+    TRY(s->gather(s, s->n_inputs, row, p->batch, y, problem));
+    for (int64_t i = 0; i < p->batch; i++) {
+        int64_t class = class_of(y + (size_t)i * row_bytes, a->type, n);
+
+        f->class_weight[i] = 1;
+        for (int k = 0; k < f->spec->n_class_weights; k++)
+            if (f->spec->class_ids[k] == class)
+                f->class_weight[i] = (float)f->spec->class_weights[k];
+    }
+    session_put(p->session, p->class_weight, f->class_weight, sizeof(float) * (size_t)p->batch);
+    return ST_OK;
+}
+
+enum status feed_step(struct feed *f, int64_t step, const int64_t *order, struct program **ret, struct problem *problem)
+{
+    int64_t begin = step * f->batch;
+    struct program *p = f->rows - begin >= f->batch ? f->program[0] : f->program[1];
+    struct source *s = f->source;
+    int weight = s->n_inputs + s->n_targets;
+    CLEAN(free_owned) int64_t *own = NULL;
+    const int64_t *row = order + begin;
+
+    if (!order) {
+        own = must_alloc(sizeof *own * (size_t)p->batch);
+        for (int64_t i = 0; i < p->batch; i++)
+            own[i] = f->first + begin + i;
+        row = own;
+    }
+    for (int i = 0; i < p->n_x; i++)
+        TRY(put_array(f, p, p->x[i], i, row, problem));
+    for (int i = 0; i < p->n_y; i++)
+        if (p->y[i])
+            TRY(put_array(f, p, p->y[i], s->n_inputs + i, row, problem));
+    for (int i = 0; i < p->n_y; i++) {
+        if (f->w[i].row.rank < 0)
+            continue;
+        if (p->w[i])
+            TRY(put_array(f, p, p->w[i], weight, row, problem));
+        weight++;
+    }
+    if (p->class_weight)
+        TRY(put_class_weights(f, p, row, problem));
+    *ret = p;
+    return ST_OK;
+}
+
+void feed_done(struct feed *f)
+{
+    for (int i = 0; i < 2; i++)
+        f->program[i] = program_free(f->program[i]);
+    big_free(f->staging, f->staging_bytes);
+    f->staging = NULL;
+    f->class_weight = free_null(f->class_weight);
+}
