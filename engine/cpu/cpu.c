@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "engine/base/thread.h"
 #include "engine/cpu/kernels.h"
@@ -70,6 +71,22 @@ static enum status level_choose(const char *asked, int *ret, int *best, struct p
 
 static void library_threads(void) { openblas_set_num_threads(1); }
 
+static char blas_level(void)
+{
+    static const char *const v4[] = {"SkylakeX", "Cooperlake", "SapphireRapids"}, *const v3[] = {"Haswell", "Zen"};
+    const char *core = openblas_get_corename();
+
+    if (COUNT(levels) == 1)
+        return 'b';
+    for (size_t i = 0; i < COUNT(v4); i++)
+        if (!strcasecmp(core, v4[i]))
+            return '4';
+    for (size_t i = 0; i < COUNT(v3); i++)
+        if (!strcasecmp(core, v3[i]))
+            return '3';
+    return '2';
+}
+
 static void describe_into(struct device *d)
 {
     const char *blas = openblas_get_config(); /* "OpenBLAS 0.3.21 DYNAMIC_ARCH ..." */
@@ -109,6 +126,7 @@ static enum status cpu_open(int index, const struct device_options *options, str
 
     d->threads = threads;
     d->simd = levels[level];
+    d->blas_level = blas_level();
     d->level = COUNT(levels) == 1 ? 'b' : (char)('2' + best);
 #ifdef HORN_ONEDNN
     if (dnnl_engine_create(&d->engine, dnnl_cpu, 0) != dnnl_success) {

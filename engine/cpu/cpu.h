@@ -17,7 +17,8 @@
 struct device {
     int threads;
     const struct simd *simd;
-    char level;     /* of the machine, whatever HORN_SIMD says, since libraries choose by themselves: '2', '3', '4', 'b' */
+    char level;      /* of the machine, whatever HORN_SIMD says, since libraries choose by themselves: '2', '3', '4', 'b' */
+    char blas_level; /* that of the kernels that OpenBLAS has chosen; lower where it does not know the CPU */
     char text[160]; /* for describe() */
 #ifdef HORN_ONEDNN
     dnnl_engine_t engine;

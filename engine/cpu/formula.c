@@ -3,7 +3,7 @@
  *  - What is the same for all elements (constants, scalar inputs and what follows from them alone, such as Adam's bias
  *    correction) is worked out once per run.
  *  - Float32 inputs of the output's shape are read where they lie; others are converted or stretched block by block.
- *  - A product with one reader that is added or subtracted becomes one multiply-add.
+ *  - Short idioms become one instruction: a b + c, a + (b - a) k, c - a / b, sqrt(a) + b.
  *  - Results live in slots that are reused after their last reader; an output is computed where it lies unless an input that
  *    may lie in the same memory is still to be read. */
 #include "engine/cpu/formula.h"
@@ -37,8 +37,9 @@ struct compiler {
     const struct value *const *in;
     const struct shape *shape;
     bool needed[MAX_TERMS], uniform[MAX_TERMS], is_out[MAX_TERMS], direct[MAX_TERMS];
-    int fused[MAX_TERMS];     /* product that this term takes in, or NONE */
-    bool absorbed[MAX_TERMS]; /* product that its reader takes in */
+    int fused[MAX_TERMS];     /* product, quotient or root that this term takes in, or NONE */
+    int mixed[MAX_TERMS];     /* difference that the product taken in takes in itself: a + (b - a) k, or NONE */
+    bool absorbed[MAX_TERMS]; /* its reader takes it in */
     int uses[MAX_TERMS], last[MAX_TERMS], place[MAX_TERMS], out_term[MAX_FORMULA_OUT];
     bool used_slot[MAX_TERMS];
 };
@@ -82,6 +83,74 @@ static int find_guard(struct compiler *c, const int *guard_of)
     return guard;
 }
 
+/* A term that only t reads, and that t can take in. */
+static bool is_single(const struct compiler *c, int t, int code)
+{
+    return c->f->terms[t].code == code && c->uses[t] == 1 && !c->is_out[t] && !c->uniform[t];
+}
+
+/* What term t takes in: one pass over a block less for each. */
+static void fuse(struct compiler *c, int t)
+{
+    const struct formula_term *k = &c->f->terms[t];
+    const int sides[2] = {k->b, k->a};
+
+    if (k->code != TERM_ADD && k->code != TERM_SUB)
+        return;
+    for (int i = 0; i < 2 && c->fused[t] == NONE; i++)
+        if (is_single(c, sides[i], TERM_MUL))
+            c->fused[t] = sides[i];
+    for (int i = 0; i < 2 && c->fused[t] == NONE && k->code == TERM_ADD; i++)
+        if (is_single(c, sides[i], TERM_SQRT))
+            c->fused[t] = sides[i];
+    if (c->fused[t] == NONE && k->code == TERM_SUB && is_single(c, k->b, TERM_DIV))
+        c->fused[t] = k->b;
+    if (c->fused[t] == NONE)
+        return;
+    c->absorbed[c->fused[t]] = true;
+    const struct formula_term *m = &c->f->terms[c->fused[t]];
+    const int factors[2] = {m->a, m->b}, other = k->b == c->fused[t] ? k->a : k->b;
+
+    for (int i = 0; i < 2 && c->mixed[t] == NONE && k->code == TERM_ADD && m->code == TERM_MUL; i++)
+        if (is_single(c, factors[i], TERM_SUB) && c->f->terms[factors[i]].b == other) {
+            c->mixed[t] = factors[i];
+            c->absorbed[factors[i]] = true;
+        }
+}
+
+/* The instruction's code and the terms that it reads. */
+static int reads(const struct compiler *c, int t, uint8_t *code, int *ret)
+{
+    const struct formula_term *k = &c->f->terms[t];
+    int fused = c->fused[t];
+
+    *code = k->code;
+    if (fused == NONE)
+        return operands(k, ret);
+    const struct formula_term *m = &c->f->terms[fused];
+    int other = k->b == fused ? k->a : k->b;
+
+    ret[0] = m->a;
+    ret[1] = m->b;
+    ret[2] = other;
+    if (c->mixed[t] != NONE) {
+        *code = CODE_MIX;
+        ret[0] = c->f->terms[c->mixed[t]].a;
+        ret[1] = m->a == c->mixed[t] ? m->b : m->a;
+        return 3;
+    }
+    if (m->code == TERM_SQRT) {
+        *code = CODE_SQRT_ADD;
+        ret[1] = other;
+        return 2;
+    }
+    if (m->code == TERM_DIV)
+        *code = CODE_SUB_DIV;
+    else
+        *code = k->code == TERM_ADD ? CODE_MUL_ADD : k->b == fused ? CODE_SUB_MUL : CODE_MUL_SUB;
+    return 3;
+}
+
 static void look_over(struct compiler *c, int guard)
 {
     const struct formula *f = c->f;
@@ -98,7 +167,7 @@ static void look_over(struct compiler *c, int guard)
         const struct formula_term *k = &f->terms[t];
         int n = operands(k, of);
 
-        c->fused[t] = c->place[t] = NONE;
+        c->fused[t] = c->mixed[t] = c->place[t] = NONE;
         if (k->code == TERM_IN)
             c->uniform[t] = shape_count(&c->in[k->a]->shape) == 1;
         else
@@ -108,29 +177,14 @@ static void look_over(struct compiler *c, int guard)
             c->uses[of[i]] += c->needed[t];
         }
     }
+    for (int t = 0; t < f->n_terms; t++)
+        if (c->needed[t] && !c->uniform[t])
+            fuse(c, t);
     for (int t = 0; t < f->n_terms; t++) {
-        const struct formula_term *k = &f->terms[t];
+        uint8_t code;
 
-        if (!c->needed[t] || c->uniform[t] || (k->code != TERM_ADD && k->code != TERM_SUB))
-            continue;
-        const int candidates[2] = {k->b, k->a};
-
-        for (int i = 0; i < 2 && c->fused[t] == NONE; i++) {
-            int m = candidates[i];
-
-            if (f->terms[m].code == TERM_MUL && c->uses[m] == 1 && !c->is_out[m] && !c->uniform[m]) {
-                c->fused[t] = m;
-                c->absorbed[m] = true;
-            }
-        }
-    }
-    for (int t = 0; t < f->n_terms; t++) {
-        if (!c->needed[t] || c->uniform[t] || c->absorbed[t])
-            continue;
-        for (int i = 0, n = operands(&f->terms[t], of); i < n; i++)
-            c->last[of[i]] = t;
-        if (c->fused[t] != NONE)
-            for (int i = 0, n = operands(&f->terms[c->fused[t]], of); i < n; i++)
+        if (c->needed[t] && !c->uniform[t] && !c->absorbed[t])
+            for (int i = 0, n = reads(c, t, &code, of); i < n; i++)
                 c->last[of[i]] = t;
     }
     for (int o = 0; o < f->n_out; o++)
@@ -238,18 +292,9 @@ static uint8_t operand(struct compiler *c, int t, int bit, struct formula_code *
 
 static void vector_term(struct compiler *c, int t)
 {
-    const struct formula_term *s = &c->f->terms[t];
-    struct formula_code k = {.code = s->code};
-    int read[4], n = operands(s, read), fused = c->fused[t];
+    struct formula_code k = {0};
+    int read[3], n = reads(c, t, &k.code, read);
 
-    if (fused != NONE) {
-        const struct formula_term *m = &c->f->terms[fused];
-        int other = s->b == fused ? s->a : s->b;
-
-        k.code = s->code == TERM_ADD ? CODE_MUL_ADD : s->b == fused ? CODE_SUB_MUL : CODE_MUL_SUB;
-        read[0] = m->a, read[1] = m->b, read[2] = other;
-        n = 3;
-    }
     k.a = operand(c, read[0], 0, &k);
     if (n > 1)
         k.b = operand(c, read[1], 1, &k);

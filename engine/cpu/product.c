@@ -3,8 +3,9 @@
  * Measured on three machines (GFLOP/s, one thread): with AVX-512 dnnl_sgemm makes 73-83 % of peak, OpenBLAS 55-68 %; with AVX2
  * OpenBLAS is ahead for wide untransposed products (85 against 56 for 128x512x784), dnnl_sgemm for narrow ones and for
  * gradients of weights. Small products are OpenBLAS' everywhere (it has the smaller overhead), one-row products are sgemv,
- * which its older sgemm kernels lose to by five times. The rule looks at level and shape only: timing at run time would give
- * other bits on another day.
+ * which its older sgemm kernels lose to by five times. On a CPU that OpenBLAS does not know (it goes by model number) it falls
+ * back to kernels of 2004 that are four times slower: then oneDNN, which asks for features, does everything. The rule looks at
+ * machine and shape only: timing at run time would give other bits on another day.
  *
  * OpenBLAS stays at one thread, since its pool is one for the process: larger products are cut into bands of rows over our own
  * team. The bands are the same for any number of threads, as its bits depend on the shape of a call. */
@@ -95,14 +96,20 @@ void product(const struct device *d, bool ta, bool tb, int64_t m, int64_t n, int
             memset(c + i * ldc, 0, (size_t)n * sizeof *c);
         return;
     }
-    if (by_vector(&g))
+#ifdef HORN_ONEDNN
+    bool known = d->blas_level >= d->level;
+#else
+    bool known = true;
+#endif
+    if (known && by_vector(&g))
         return;
-    if (m * n * k <= SMALL_PRODUCT) {
+    if (known && m * n * k <= SMALL_PRODUCT) {
         blas_rows(&g, 0, m);
         return;
     }
 #ifdef HORN_ONEDNN
-    if (onednn_better(d, &g) && dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, ldc) == dnnl_success)
+    if ((!known || onednn_better(d, &g)) &&
+        dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, ldc) == dnnl_success)
         return;
 #endif
     blas_product(d, &g);

@@ -4,8 +4,8 @@
  *         dout = what is known for n's outputs;   din = n.op.grad(dout);   d[in] = d[in] + din
  *
  * A forward pass first marks the values that depend on `wrt`, so that nothing is emitted for data or labels. Since program
- * order is a topological order, all uses of a value have been seen when its node's turn comes. The nodes of a gradient carry the name
- * of the layer whose node they differentiate. */
+ * order is a topological order, all uses of a value have been seen when its node's turn comes. The nodes of a gradient carry
+ * the name of the layer whose node they differentiate. */
 #include "engine/graph/build.h"
 
 #include <string.h>

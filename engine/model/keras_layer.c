@@ -101,6 +101,10 @@ static enum status sort_keys(const struct layer_type *type, struct json *config,
                         written, value, type->keras);
         }
         case SENSE_UNKNOWN:
+            if (!warnings) {
+                snprintf(where, sizeof where, "%s/%s", pointer, written);
+                return fail(problem, ST_INVALID, where, "layer \"%.100s\": unknown key \"%.100s\"", name, written);
+            }
             text_printf(warnings, "layer %s: unknown key \"%s\" ignored\n", name, written);
             break;
         case SENSE_NOTHING:
@@ -131,7 +135,9 @@ enum status layer_read(struct json *entry, const char *name, struct arena *mem, 
     void *into = arena_alloc(mem, type->config_size ? type->config_size : 1);
     for (size_t i = 0; i < COUNT(base_keys); i++)
         base[i] = json_detach(config, base_keys[i]);
-    enum status s = type->fields ? field_parse(type->fields, config, into, mem, at, FIELD_TOLERANT, warnings, problem) : ST_OK;
+    enum status s = type->fields ? field_parse(type->fields, config, into, mem, at, warnings ? FIELD_TOLERANT : FIELD_STRICT,
+                                               warnings, problem)
+                                 : ST_OK;
     for (size_t i = 0; i < COUNT(base_keys); i++)
         if (base[i])
             json_put(config, base_keys[i], base[i]);

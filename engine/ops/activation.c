@@ -1,8 +1,9 @@
 /* Activations of Keras 1 and 3 by name: nearly all are formulas, so their gradients and kernels are those of "pointwise".
  *
- * Formulas are Keras 3's (keras/src/activations, ops/nn); where Keras 1 has another one of the same name it has a name of its own
- * here: keras1_hard_sigmoid. Branches that must not be computed beyond their side, since inf times 0 would be NaN in the gradient,
- * have their argument held there: exp(min(x, 0)). min(0, x) and not min(x, 0), since at 0 the derivative flows to the second. */
+ * Formulas are Keras 3's (keras/src/activations, ops/nn); where Keras 1 has another one of the same name it has a name of its
+ * own here: keras1_hard_sigmoid. Branches that must not be computed beyond their side, since inf times 0 would be NaN in the
+ * gradient, have their argument held there: exp(min(x, 0)). min(0, x) and not min(x, 0), since at 0 the derivative flows to
+ * the second. */
 #include "engine/ops/ops.h"
 
 #include <math.h>
@@ -13,7 +14,10 @@ struct activation {
     value_id (*whole)(struct build *b, value_id x);
 };
 
-static term of(struct formula *f, double x) { return f_const(f, x); }
+static term of(struct formula *f, double x)
+{
+    return f_const(f, x);
+}
 
 static term linear(struct formula *f, term x)
 {
@@ -29,7 +33,10 @@ static term elu_with(struct formula *f, term x, double a)
     return f_select(f, f_lt(f, of(f, 0), x), x, negative);
 }
 
-static term elu(struct formula *f, term x) { return elu_with(f, x, 1); }
+static term elu(struct formula *f, term x)
+{
+    return elu_with(f, x, 1);
+}
 
 /* scale and alpha of Klambauer et al. 2017, arXiv:1706.02515 */
 static term selu(struct formula *f, term x)
@@ -38,15 +45,30 @@ static term selu(struct formula *f, term x)
 }
 
 /* max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1) with alpha 1. Barron 2017, arXiv:1704.07483 */
-static term celu(struct formula *f, term x) { return elu_with(f, x, 1); }
+static term celu(struct formula *f, term x)
+{
+    return elu_with(f, x, 1);
+}
 
-static term softsign(struct formula *f, term x) { return f_div(f, x, f_add(f, of(f, 1), f_abs(f, x))); }
+static term softsign(struct formula *f, term x)
+{
+    return f_div(f, x, f_add(f, of(f, 1), f_abs(f, x)));
+}
 
-static term relu(struct formula *f, term x) { return f_max(f, x, of(f, 0)); }
+static term relu(struct formula *f, term x)
+{
+    return f_max(f, x, of(f, 0));
+}
 
-static term relu6(struct formula *f, term x) { return f_clip(f, x, 0, 6); }
+static term relu6(struct formula *f, term x)
+{
+    return f_clip(f, x, 0, 6);
+}
 
-static term leaky_relu(struct formula *f, term x) { return f_select(f, f_lt(f, x, of(f, 0)), f_mul(f, of(f, 0.2), x), x); }
+static term leaky_relu(struct formula *f, term x)
+{
+    return f_select(f, f_lt(f, x, of(f, 0)), f_mul(f, of(f, 0.2), x), x);
+}
 
 static term hard_sigmoid(struct formula *f, term x)
 {
@@ -58,9 +80,15 @@ static term keras1_hard_sigmoid(struct formula *f, term x)
     return f_clip(f, f_add(f, f_mul(f, x, of(f, 0.2)), of(f, 0.5)), 0, 1);
 }
 
-static term silu(struct formula *f, term x) { return f_mul(f, x, f_sigmoid(f, x)); }
+static term silu(struct formula *f, term x)
+{
+    return f_mul(f, x, f_sigmoid(f, x));
+}
 
-static term hard_silu(struct formula *f, term x) { return f_mul(f, x, hard_sigmoid(f, x)); }
+static term hard_silu(struct formula *f, term x)
+{
+    return f_mul(f, x, hard_sigmoid(f, x));
+}
 
 /* x Phi(x). Hendrycks & Gimpel 2016, arXiv:1606.08415 */
 static term gelu(struct formula *f, term x)
@@ -79,11 +107,20 @@ static term gelu_tanh(struct formula *f, term x)
     return f_mul(f, f_mul(f, of(f, 0.5), x), f_add(f, of(f, 1), f_tanh(f, inner)));
 }
 
-static term mish(struct formula *f, term x) { return f_mul(f, x, f_tanh(f, f_softplus(f, x))); }
+static term mish(struct formula *f, term x)
+{
+    return f_mul(f, x, f_tanh(f, f_softplus(f, x)));
+}
 
-static term log_sigmoid(struct formula *f, term x) { return f_neg(f, f_softplus(f, f_neg(f, x))); }
+static term log_sigmoid(struct formula *f, term x)
+{
+    return f_neg(f, f_softplus(f, f_neg(f, x)));
+}
 
-static term hard_tanh(struct formula *f, term x) { return f_clip(f, x, -1, 1); }
+static term hard_tanh(struct formula *f, term x)
+{
+    return f_clip(f, x, -1, 1);
+}
 
 static term hard_shrink(struct formula *f, term x)
 {
@@ -97,10 +134,16 @@ static term soft_shrink(struct formula *f, term x)
     return f_select(f, f_lt(f, of(f, 0.5), x), f_sub(f, x, of(f, 0.5)), below);
 }
 
-static term tanh_shrink(struct formula *f, term x) { return f_sub(f, x, f_tanh(f, x)); }
+static term tanh_shrink(struct formula *f, term x)
+{
+    return f_sub(f, x, f_tanh(f, x));
+}
 
 /* x > threshold: x; else a value. Keras gives neither a default; by its name alone both are 0. */
-static term threshold(struct formula *f, term x) { return f_select(f, f_lt(f, of(f, 0), x), x, of(f, 0)); }
+static term threshold(struct formula *f, term x)
+{
+    return f_select(f, f_lt(f, of(f, 0), x), x, of(f, 0));
+}
 
 /* (x + sqrt(x^2 + b)) / 2 with b 4. Barron 2021, arXiv:2112.11687 */
 static term squareplus(struct formula *f, term x)
@@ -139,40 +182,40 @@ static value_id glu(struct build *b, value_id x)
 }
 
 /* name, formula, function of whole values */
-#define ACTIVATION_MAP(X)                                                                                        \
-    X("linear", linear, NULL)                                                                                    \
-    X("softmax", NULL, emit_softmax)                                                                             \
-    X("elu", elu, NULL)                                                                                          \
-    X("selu", selu, NULL)                                                                                        \
-    X("softplus", f_softplus, NULL)                                                                              \
-    X("softsign", softsign, NULL)                                                                                \
-    X("relu", relu, NULL)                                                                                        \
-    X("relu6", relu6, NULL)                                                                                      \
-    X("tanh", f_tanh, NULL)                                                                                      \
-    X("sigmoid", f_sigmoid, NULL)                                                                                \
-    X("hard_sigmoid", hard_sigmoid, NULL)                                                                        \
-    X("keras1_hard_sigmoid", keras1_hard_sigmoid, NULL)                                                          \
-    X("exponential", f_exp, NULL)                                                                                \
-    X("silu", silu, NULL)                                                                                        \
-    X("swish", silu, NULL)                                                                                       \
-    X("gelu", gelu, NULL)                                                                                        \
-    X("gelu_tanh", gelu_tanh, NULL)                                                                              \
-    X("leaky_relu", leaky_relu, NULL)                                                                            \
-    X("mish", mish, NULL)                                                                                        \
-    X("celu", celu, NULL)                                                                                        \
-    X("glu", NULL, glu)                                                                                          \
-    X("log_softmax", NULL, emit_log_softmax)                                                                     \
-    X("log_sigmoid", log_sigmoid, NULL)                                                                          \
-    X("hard_silu", hard_silu, NULL)                                                                              \
-    X("hard_swish", hard_silu, NULL)                                                                             \
-    X("hard_tanh", hard_tanh, NULL)                                                                              \
-    X("hard_shrink", hard_shrink, NULL)                                                                          \
-    X("soft_shrink", soft_shrink, NULL)                                                                          \
-    X("tanh_shrink", tanh_shrink, NULL)                                                                          \
-    X("threshold", threshold, NULL)                                                                              \
-    X("squareplus", squareplus, NULL)                                                                            \
-    X("sparse_plus", sparse_plus, NULL)                                                                          \
-    X("sparse_sigmoid", sparse_sigmoid, NULL)                                                                    \
+#define ACTIVATION_MAP(X)                               \
+    X("linear", linear, NULL)                           \
+    X("softmax", NULL, emit_softmax)                    \
+    X("elu", elu, NULL)                                 \
+    X("selu", selu, NULL)                               \
+    X("softplus", f_softplus, NULL)                     \
+    X("softsign", softsign, NULL)                       \
+    X("relu", relu, NULL)                               \
+    X("relu6", relu6, NULL)                             \
+    X("tanh", f_tanh, NULL)                             \
+    X("sigmoid", f_sigmoid, NULL)                       \
+    X("hard_sigmoid", hard_sigmoid, NULL)               \
+    X("keras1_hard_sigmoid", keras1_hard_sigmoid, NULL) \
+    X("exponential", f_exp, NULL)                       \
+    X("silu", silu, NULL)                               \
+    X("swish", silu, NULL)                              \
+    X("gelu", gelu, NULL)                               \
+    X("gelu_tanh", gelu_tanh, NULL)                     \
+    X("leaky_relu", leaky_relu, NULL)                   \
+    X("mish", mish, NULL)                               \
+    X("celu", celu, NULL)                               \
+    X("glu", NULL, glu)                                 \
+    X("log_softmax", NULL, emit_log_softmax)            \
+    X("log_sigmoid", log_sigmoid, NULL)                 \
+    X("hard_silu", hard_silu, NULL)                     \
+    X("hard_swish", hard_silu, NULL)                    \
+    X("hard_tanh", hard_tanh, NULL)                     \
+    X("hard_shrink", hard_shrink, NULL)                 \
+    X("soft_shrink", soft_shrink, NULL)                 \
+    X("tanh_shrink", tanh_shrink, NULL)                 \
+    X("threshold", threshold, NULL)                     \
+    X("squareplus", squareplus, NULL)                   \
+    X("sparse_plus", sparse_plus, NULL)                 \
+    X("sparse_sigmoid", sparse_sigmoid, NULL)           \
     X("sparsemax", NULL, emit_sparsemax)
 
 static const struct activation activations[] = {

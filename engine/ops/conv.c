@@ -1,10 +1,11 @@
 /* Two-dimensional convolution (cross-correlation), NHWC, kernels (height, width, channels / groups, filters).
  *
- *   y[n,i,j,f]  = bias[f] + sum_{p,q,c} x[n, i s - b + p d, j s - b + q d, g c' + c] k[p,q,c,f]        g: group of f, c' = channels / groups
+ *   y[n,i,j,f]  = bias[f] + sum_{p,q,c} x[n, i s - b + p d, j s - b + q d, g c' + c] k[p,q,c,f]
  *   dx[n,h,w,c] = sum of dy[n,i,j,f] k[p,q,c,f] over all (i,j,p,q,f) that read x[n,h,w,c]
  *   dk[p,q,c,f] = sum_{n,i,j} x[n, ...] dy[n,i,j,f]
  *
- * s stride, d dilation, b padding before. Paddings are worked out once, when the node is made: backends only read them. */
+ * s stride, d dilation, b padding before, g the group of f, c' = channels / groups. Paddings are worked out once, when the node
+ * is made: backends only read them. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"
@@ -47,20 +48,24 @@ static enum status conv_infer(const struct node *n, const struct value *in, stru
     const struct shape *x = &in[0].shape, *k = &in[1].shape;
 
     if (x->rank != 4 || k->rank != 4)
-        return no_fit(problem, "a convolution needs images (batch, height, width, channels) and a kernel of rank 4, not %s and %s",
+        return no_fit(problem,
+                      "a convolution needs images (batch, height, width, channels) and a kernel of rank 4, not %s and %s",
                       shape_text(x).s, shape_text(k).s);
     if (in[0].type != F32 || in[1].type != F32)
         return no_fit(problem, "a convolution needs float32, not %s and %s", dtype_name(in[0].type), dtype_name(in[1].type));
-    if (x->dim[3] != -1 && k->dim[2] != -1 && x->dim[3] != k->dim[2] * how->groups)
-        return no_fit(problem, "the kernel %s takes %lld channels in %lld groups, the input %s has %lld", shape_text(k).s,
-                      (long long)(k->dim[2] * how->groups), (long long)how->groups, shape_text(x).s, (long long)x->dim[3]);
+    if (x->dim[3] != -1 && x->dim[3] % how->groups != 0)
+        return no_fit(problem, "%lld channels of the input %s cannot be divided into %lld groups", (long long)x->dim[3],
+                      shape_text(x).s, (long long)how->groups);
+    if (x->dim[3] != -1 && !dims_agree(x->dim[3] / how->groups, k->dim[2]))
+        return no_fit(problem, "the kernel %s takes %lld channels%s, the input %s has %lld%s", shape_text(k).s,
+                      (long long)k->dim[2], how->groups > 1 ? " in each group" : "", shape_text(x).s,
+                      (long long)(x->dim[3] / how->groups), how->groups > 1 ? " for each group" : "");
     if (k->dim[3] != -1 && k->dim[3] % how->groups != 0)
-        return no_fit(problem, "%lld filters cannot be divided into %lld groups", (long long)k->dim[3],
-                      (long long)how->groups);
+        return no_fit(problem, "%lld filters cannot be divided into %lld groups", (long long)k->dim[3], (long long)how->groups);
     if (n->in[2] && (in[2].shape.rank != 1 || !dims_agree(in[2].shape.dim[0], k->dim[3]) || in[2].type != F32))
         return no_fit(problem, "the bias %s does not fit %lld filters", shape_text(&in[2].shape).s, (long long)k->dim[3]);
-    out->shape = SHAPE(x->dim[0], output_size(x->dim[1], k->dim[0], how, 0), output_size(x->dim[2], k->dim[1], how, 1),
-                       k->dim[3]);
+    out->shape =
+        SHAPE(x->dim[0], output_size(x->dim[1], k->dim[0], how, 0), output_size(x->dim[2], k->dim[1], how, 1), k->dim[3]);
     out->type = F32;
     return ST_OK;
 }
@@ -74,8 +79,18 @@ struct geometry {
 static struct geometry geometry_of(const struct conv *how, const struct shape *x, const struct shape *k, const struct shape *y)
 {
     return (struct geometry){
-        x->dim[0], x->dim[1], x->dim[2], x->dim[3], y->dim[1], y->dim[2], y->dim[3],
-        k->dim[0], k->dim[1], k->dim[2], y->dim[3] / how->groups, how,
+        x->dim[0],
+        x->dim[1],
+        x->dim[2],
+        x->dim[3],
+        y->dim[1],
+        y->dim[2],
+        y->dim[3],
+        k->dim[0],
+        k->dim[1],
+        k->dim[2],
+        y->dim[3] / how->groups,
+        how,
     };
 }
 
@@ -97,16 +112,15 @@ static double conv_at(const struct geometry *g, const float *x, const float *k, 
             if (row < 0 || row >= g->h || column < 0 || column >= g->w)
                 continue;
             for (int64_t c = 0; c < g->cg; c++)
-                sum += (double)x[(row * g->w + column) * g->c + first + c] *
-                       (double)k[((p * g->kw + q) * g->cg + c) * g->f + f];
+                sum +=
+                    (double)x[(row * g->w + column) * g->c + first + c] * (double)k[((p * g->kw + q) * g->cg + c) * g->f + f];
         }
     return sum;
 }
 
 static void conv_reference(const struct kernel_call *c)
 {
-    struct geometry g =
-        geometry_of(c->node->attr, &IN_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape, &OUT_VALUE(c, 0)->shape);
+    struct geometry g = geometry_of(c->node->attr, &IN_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape, &OUT_VALUE(c, 0)->shape);
     const float *bias = c->in[2];
     float *y = c->out[0];
 
@@ -140,24 +154,22 @@ static double conv_dx_at(const struct geometry *g, const float *dy, const float 
             if (i < 0 || j < 0)
                 continue;
             for (int64_t f = group * g->fg; f < (group + 1) * g->fg; f++)
-                sum += (double)dy[(i * g->ow + j) * g->f + f] *
-                       (double)k[((p * g->kw + q) * g->cg + c % g->cg) * g->f + f];
+                sum += (double)dy[(i * g->ow + j) * g->f + f] * (double)k[((p * g->kw + q) * g->cg + c % g->cg) * g->f + f];
         }
     return sum;
 }
 
 static void conv_dx_reference(const struct kernel_call *c)
 {
-    struct geometry g =
-        geometry_of(c->node->attr, &OUT_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape, &IN_VALUE(c, 0)->shape);
+    struct geometry g = geometry_of(c->node->attr, &OUT_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape, &IN_VALUE(c, 0)->shape);
     float *dx = c->out[0];
 
     for (int64_t n = 0; n < g.n; n++)
         for (int64_t row = 0; row < g.h; row++)
             for (int64_t column = 0; column < g.w; column++)
                 for (int64_t channel = 0; channel < g.c; channel++)
-                    *dx++ = (float)conv_dx_at(&g, (const float *)c->in[0] + n * g.oh * g.ow * g.f, c->in[1], row, column,
-                                              channel);
+                    *dx++ =
+                        (float)conv_dx_at(&g, (const float *)c->in[0] + n * g.oh * g.ow * g.f, c->in[1], row, column, channel);
 }
 
 static double conv_dw_at(const struct geometry *g, const float *x, const float *dy, int64_t p, int64_t q, int64_t c, int64_t f)
@@ -178,8 +190,7 @@ static double conv_dw_at(const struct geometry *g, const float *x, const float *
 
 static void conv_dw_reference(const struct kernel_call *c)
 {
-    struct geometry g =
-        geometry_of(c->node->attr, &IN_VALUE(c, 0)->shape, &OUT_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape);
+    struct geometry g = geometry_of(c->node->attr, &IN_VALUE(c, 0)->shape, &OUT_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape);
     const float *dy = c->in[1];
     float *dw = c->out[0];
 
@@ -268,19 +279,23 @@ value_id emit_conv(struct build *b, value_id x, value_id kernel, value_id bias, 
 
     if (!x || !kernel)
         return 0;
-    for (int axis = 0; axis < 2; axis++)
-        if (how.stride[axis] < 1 || how.dilation[axis] < 1)
-            return build_fail(b, ST_INVALID, "strides (%lld, %lld) and dilations (%lld, %lld) must be at least 1",
-                              (long long)how.stride[0], (long long)how.stride[1], (long long)how.dilation[0],
-                              (long long)how.dilation[1]);
+    for (int axis = 0; axis < 2; axis++) /* the bounds keep products of two within int64 */
+        if (how.stride[axis] < 1 || how.dilation[axis] < 1 || how.stride[axis] > INT32_MAX || how.dilation[axis] > INT32_MAX)
+            return build_fail(b, ST_INVALID, "strides %s and dilations %s must be from 1 to %d",
+                              shape_text(&SHAPE(how.stride[0], how.stride[1])).s,
+                              shape_text(&SHAPE(how.dilation[0], how.dilation[1])).s, INT32_MAX);
+    for (int axis = 0; axis < 2 && ks.rank == 4; axis++)
+        if (ks.dim[axis] > INT32_MAX || ks.dim[axis] == 0)
+            return build_fail(b, ST_INVALID, "the kernel %s must have sizes from 1 to %d",
+                              shape_text(&SHAPE(ks.dim[0], ks.dim[1])).s, INT32_MAX);
     if (how.groups < 1)
         return build_fail(b, ST_INVALID, "a convolution needs at least one group, not %lld", (long long)how.groups);
     for (int axis = 0; axis < 2 && xs.rank == 4 && ks.rank == 4; axis++)
         fits &= window_geometry(xs.dim[1 + axis], ks.dim[axis], how.stride[axis], how.dilation[axis], how.padding, &out,
                                 how.pad[axis]);
     if (!fits && how.dilation[0] == 1 && how.dilation[1] == 1)
-        return build_fail(b, ST_INVALID, "the kernel %s is larger than the input %s", shape_text(&SHAPE(ks.dim[0], ks.dim[1])).s,
-                          shape_text(&SHAPE(xs.dim[1], xs.dim[2])).s);
+        return build_fail(b, ST_INVALID, "the kernel %s is larger than the input %s",
+                          shape_text(&SHAPE(ks.dim[0], ks.dim[1])).s, shape_text(&SHAPE(xs.dim[1], xs.dim[2])).s);
     if (!fits)
         return build_fail(b, ST_INVALID, "the kernel %s, dilated by %s, is larger than the input %s",
                           shape_text(&SHAPE(ks.dim[0], ks.dim[1])).s, shape_text(&SHAPE(how.dilation[0], how.dilation[1])).s,

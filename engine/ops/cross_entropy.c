@@ -3,8 +3,8 @@
  *   loss = -sum_k y_k (x_k - log sum_j exp x_j)           sparse: -(x_c - log sum_j exp x_j)
  *   dx = (p sum_k y_k - y) dloss,  p = softmax(x)         sparse: (p - [k = c]) dloss
  *
- * Only the sum of y for a distribution is 1, so it stays in the formula. p is kept for the gradient instead of x. A class outside
- * 0 .. k-1 makes the loss and the gradient of its row NaN, so that the check of each step finds it. */
+ * Only the sum of y for a distribution is 1, so it stays in the formula. p is kept for the gradient instead of x. A class
+ * outside 0 .. k-1 makes the loss and the gradient of its row NaN, so that the check of each step finds it. */
 #include "engine/ops/ops.h"
 
 #include <math.h>
@@ -29,8 +29,7 @@ static enum status check_target(bool sparse, const struct value *x, const struct
     return ST_OK;
 }
 
-static enum status cross_entropy_infer(const struct node *n, const struct value *in, struct value *out,
-                                       struct problem *problem)
+static enum status cross_entropy_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
     const struct cross_entropy *how = n->attr;
 
@@ -81,7 +80,7 @@ static enum status cross_entropy_dx_infer(const struct node *n, const struct val
     struct shape rows = shape_without(&in[0].shape, in[0].shape.rank - 1);
 
     TRY(check_target(how->sparse, &in[0], &in[1], problem));
-    if (!shape_equal(&rows, &in[2].shape))
+    if (!shapes_agree(&rows, &in[2].shape))
         return no_fit(problem, "the loss is %s, its gradient %s", shape_text(&rows).s, shape_text(&in[2].shape).s);
     out->shape = in[0].shape;
     out->type = F32;

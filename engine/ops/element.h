@@ -10,11 +10,29 @@
 /* A problem of a shape rule; the builder puts the layer's name in front. */
 #define no_fit(problem, ...) fail((problem), ST_INVALID, "", __VA_ARGS__)
 
-static inline bool is_float(enum dtype t) { return t == F32 || t == F16 || t == BF16 || t == F64; }
+static inline bool is_float(enum dtype t)
+{
+    return t == F32 || t == F16 || t == BF16 || t == F64;
+}
 
 /* Two dimensions that must be equal; one not known yet agrees with all. */
-static inline bool dims_agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }
-static inline int64_t dim_of_both(int64_t a, int64_t b) { return a == -1 ? b : a; }
+static inline bool dims_agree(int64_t a, int64_t b)
+{
+    return a == b || a == -1 || b == -1;
+}
+static inline int64_t dim_of_both(int64_t a, int64_t b)
+{
+    return a == -1 ? b : a;
+}
+
+static inline bool shapes_agree(const struct shape *a, const struct shape *b)
+{
+    bool agree = a->rank == b->rank;
+
+    for (int i = 0; agree && i < a->rank; i++)
+        agree = dims_agree(a->dim[i], b->dim[i]);
+    return agree;
+}
 
 static inline float float_of_half(uint16_t h)
 {
@@ -184,6 +202,9 @@ static inline int64_t rows_of(const struct shape *s)
     return n;
 }
 
-static inline int64_t width_of(const struct shape *s) { return s->rank ? s->dim[s->rank - 1] : 1; }
+static inline int64_t width_of(const struct shape *s)
+{
+    return s->rank ? s->dim[s->rank - 1] : 1;
+}
 
 #endif

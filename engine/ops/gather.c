@@ -1,8 +1,8 @@
 /* Looking up by index: rows of a table, one element per row, one-hot rows.
  *
- * Indices may have any numeric type and are cut to whole numbers, since token ids arrive as float32 in Keras models. One outside
- * gives NaN where a number is looked up (JAX's "fill" mode), so that a wrong vocabulary size is seen at once; it adds nothing
- * to a gradient, and its one-hot row is zeros. */
+ * Indices may have any numeric type and are cut to whole numbers, since token ids arrive as float32 in Keras models. One
+ * outside gives NaN where a number is looked up (JAX's "fill" mode), so that a wrong vocabulary size is seen at once; it adds
+ * nothing to a gradient, and its one-hot row is zeros. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"

@@ -3,17 +3,23 @@
  *   y = op(x) op(w) + bias
  *   dx = dy op(w)^T    dw = op(x)^T dy    dbias = sum of the rows of dy
  *
- * Products against one shared w are collapsed to two matrices when they are built, so that backends see one large product and the
- * gradient of w is one product too. */
+ * Products against one shared w are collapsed to two matrices when they are built, so that backends see one large product and
+ * the gradient of w is one product too. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"
 #include "engine/ops/element.h"
 
 /* Rows and columns of the last two axes after the transposition. */
-static int64_t rows_after(const struct shape *s, bool transposed) { return s->dim[s->rank - (transposed ? 1 : 2)]; }
+static int64_t rows_after(const struct shape *s, bool transposed)
+{
+    return s->dim[s->rank - (transposed ? 1 : 2)];
+}
 
-static int64_t columns_after(const struct shape *s, bool transposed) { return s->dim[s->rank - (transposed ? 2 : 1)]; }
+static int64_t columns_after(const struct shape *s, bool transposed)
+{
+    return s->dim[s->rank - (transposed ? 2 : 1)];
+}
 
 static enum status matmul_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
@@ -89,9 +95,9 @@ static void matmul_reference(const struct kernel_call *c)
     for (int i = 0; i + 2 < ys->rank; i++)
         batch *= ys->dim[i];
     for (int64_t p = 0; p < batch; p++) {
-        const float *x = (const float *)c->in[0] + p * m * k;                       // (m, k) or (k, m)
+        const float *x = (const float *)c->in[0] + p * m * k;                      // (m, k) or (k, m)
         const float *w = (const float *)c->in[1] + (ws->rank > 2 ? p * k * n : 0); // (k, n) or (n, k)
-        float *y = (float *)c->out[0] + p * m * n;                                  // (m, n)
+        float *y = (float *)c->out[0] + p * m * n;                                 // (m, n)
 
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) {
@@ -137,7 +143,10 @@ value_id emit_matmul_bias(struct build *b, value_id x, value_id w, value_id bias
     return emit_reshape(b, y, &back);
 }
 
-value_id emit_matmul(struct build *b, value_id x, value_id w, unsigned flags) { return emit_matmul_bias(b, x, w, 0, flags); }
+value_id emit_matmul(struct build *b, value_id x, value_id w, unsigned flags)
+{
+    return emit_matmul_bias(b, x, w, 0, flags);
+}
 
 const struct op op_matmul = {
     .name = "matmul",

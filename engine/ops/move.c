@@ -12,7 +12,7 @@ static void same_as_input(const struct value *in, struct value *out)
     out->type = in->type;
 }
 
-/* --- reshape --------------------------------------------------------------------------------------------------------------- */
+/* --- reshape ----------------------------------------------------------------------------------------------------------- */
 
 static enum status reshape_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
@@ -68,7 +68,7 @@ value_id emit_reshape(struct build *b, value_id x, const struct shape *shape)
     return emit(b, &op_reshape, &how, &x, 1, 1);
 }
 
-/* --- transpose ------------------------------------------------------------------------------------------------------------- */
+/* --- transpose --------------------------------------------------------------------------------------------------------- */
 
 static enum status transpose_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
@@ -109,8 +109,8 @@ static void transpose_reference(const struct kernel_call *c)
     for (int i = 0; i < how->rank; i++)
         stride[i] = own[how->axis[i]];
     for (int64_t i = 0; i < n; i++, advance(&y->shape, at))
-        memcpy((char *)c->out[0] + (size_t)i * size,
-               (const char *)c->in[0] + (size_t)dot_strides(how->rank, at, stride) * size, size);
+        memcpy((char *)c->out[0] + (size_t)i * size, (const char *)c->in[0] + (size_t)dot_strides(how->rank, at, stride) * size,
+               size);
 }
 
 value_id emit_transpose(struct build *b, value_id x, const int *axis)
@@ -127,7 +127,16 @@ value_id emit_transpose(struct build *b, value_id x, const int *axis)
     return same ? x : emit(b, &op_transpose, &how, &x, 1, 1);
 }
 
-/* --- concat and slice: rows of (outer, axis, inner) -------------------------------------------------------------------------- */
+/* Gradients that cut or pad by sizes must know them. False notes the problem. */
+static bool axis_known(struct build *b, const char *op, const struct shape *s, int axis)
+{
+    if (s->dim[axis] == -1)
+        build_fail(b, ST_UNSUPPORTED, "the gradient of %s needs the size of axis %d, the input is %s", op, axis,
+                   shape_text(s).s);
+    return s->dim[axis] != -1;
+}
+
+/* --- concat and slice: rows of (outer, axis, inner) -------------------------------------------------------------------- */
 
 static int64_t product(const struct shape *s, int begin, int end)
 {
@@ -174,8 +183,11 @@ static void concat_grad(struct build *b, const struct node *n, const value_id *d
     int64_t begin = 0;
 
     for (int k = 0; k < n->n_in; k++) {
-        int64_t size = shape_of(b, n->in[k]).dim[how->axis];
+        struct shape shape = shape_of(b, n->in[k]);
+        int64_t size = shape.dim[how->axis];
 
+        if (!axis_known(b, "concat", &shape, how->axis))
+            return;
         if (need[k])
             din[k] = emit_slice(b, dout[0], how->axis, begin, begin + size);
         begin += size;
@@ -220,8 +232,7 @@ static enum status slice_infer(const struct node *n, const struct value *in, str
 
     if (how->axis < 0 || how->axis >= in->shape.rank)
         return no_fit(problem, "there is no axis %d in %s to cut", how->axis, shape_text(&in->shape).s);
-    if (how->begin < 0 || how->end <= how->begin ||
-        (in->shape.dim[how->axis] != -1 && how->end > in->shape.dim[how->axis]))
+    if (how->begin < 0 || how->end <= how->begin || (in->shape.dim[how->axis] != -1 && how->end > in->shape.dim[how->axis]))
         return no_fit(problem, "elements %lld to %lld of axis %d are wanted, the input is %s", (long long)how->begin,
                       (long long)how->end, how->axis, shape_text(&in->shape).s);
     out->shape = shape_with(&in->shape, how->axis, how->end - how->begin);
@@ -236,6 +247,8 @@ static void slice_grad(struct build *b, const struct node *n, const value_id *do
     struct pad around = {.value = 0};
 
     (void)need;
+    if (!axis_known(b, "slice", &shape, how->axis))
+        return;
     around.before[how->axis] = how->begin;
     around.after[how->axis] = shape.dim[how->axis] - how->end;
     din[0] = emit_pad(b, dout[0], around);
@@ -267,7 +280,7 @@ value_id emit_slice(struct build *b, value_id x, int axis, int64_t begin, int64_
     return emit(b, &op_slice, &how, &x, 1, 1);
 }
 
-/* --- pad --------------------------------------------------------------------------------------------------------------------- */
+/* --- pad --------------------------------------------------------------------------------------------------------------- */
 
 static enum status pad_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
@@ -293,7 +306,11 @@ static void pad_grad(struct build *b, const struct node *n, const value_id *dout
 
     (void)need;
     for (int i = 0; i < shape.rank; i++)
-        d = emit_slice(b, d, i, how->before[i], how->before[i] + shape.dim[i]);
+        if (how->before[i] || how->after[i]) {
+            if (!axis_known(b, "pad", &shape, i))
+                return;
+            d = emit_slice(b, d, i, how->before[i], how->before[i] + shape.dim[i]);
+        }
     din[0] = d;
 }
 
@@ -334,7 +351,7 @@ value_id emit_pad(struct build *b, value_id x, struct pad how)
     return nothing ? x : emit(b, &op_pad, &how, &x, 1, 1);
 }
 
-/* --- copy, store, cast, reverse ------------------------------------------------------------------------------------------------ */
+/* --- copy, store, cast, reverse ---------------------------------------------------------------------------------------- */
 
 static enum status copy_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
@@ -355,12 +372,15 @@ static void copy_reference(const struct kernel_call *c)
         memcpy(c->out[0], c->in[0], value_bytes(OUT_VALUE(c, 0)));
 }
 
-value_id emit_copy(struct build *b, value_id x) { return x ? emit(b, &op_copy, NULL, &x, 1, 1) : 0; }
+value_id emit_copy(struct build *b, value_id x)
+{
+    return x ? emit(b, &op_copy, NULL, &x, 1, 1) : 0;
+}
 
 static enum status store_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
     (void)n;
-    if (!shape_equal(&in[0].shape, &out->shape) || in[0].type != out->type)
+    if (!shapes_agree(&in[0].shape, &out->shape) || in[0].type != out->type)
         return no_fit(problem, "%s %s cannot be stored in %s %s", dtype_name(in[0].type), shape_text(&in[0].shape).s,
                       dtype_name(out->type), shape_text(&out->shape).s);
     return ST_OK;
@@ -443,8 +463,8 @@ static void reverse_reference(const struct kernel_call *c)
 
     for (size_t i = 0; i < outer; i++)
         for (size_t k = 0; k < length; k++)
-            memcpy((char *)c->out[0] + (i * length + k) * inner,
-                   (const char *)c->in[0] + (i * length + length - 1 - k) * inner, inner);
+            memcpy((char *)c->out[0] + (i * length + k) * inner, (const char *)c->in[0] + (i * length + length - 1 - k) * inner,
+                   inner);
 }
 
 value_id emit_reverse(struct build *b, value_id x, int axis)

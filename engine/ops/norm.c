@@ -61,8 +61,8 @@ static void batch_norm_reference(const struct kernel_call *c)
         variance /= (double)rows;
         inverse = 1 / sqrt(variance + (double)how->epsilon);
         for (int64_t r = 0; r < rows; r++)
-            ((float *)c->out[OUT_Y])[r * channels + k] = (float)((x[r * channels + k] - mean) * inverse * (gamma ? gamma[k] : 1) +
-                                                                 (beta ? beta[k] : 0));
+            ((float *)c->out[OUT_Y])[r * channels + k] =
+                (float)((x[r * channels + k] - mean) * inverse * (gamma ? gamma[k] : 1) + (beta ? beta[k] : 0));
         ((float *)c->out[OUT_MEAN])[k] = (float)mean;
         ((float *)c->out[OUT_VARIANCE])[k] = (float)variance;
         ((float *)c->out[OUT_INVERSE])[k] = (float)inverse;
@@ -70,8 +70,7 @@ static void batch_norm_reference(const struct kernel_call *c)
 }
 
 /* inputs: dy, x, gamma or 0, mean, inverse */
-static enum status batch_norm_dx_infer(const struct node *n, const struct value *in, struct value *out,
-                                       struct problem *problem)
+static enum status batch_norm_dx_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
     (void)n, (void)problem;
     out[0].shape = in[1].shape;

@@ -14,18 +14,18 @@ struct matmul {
     unsigned flags;
 };
 /* y = op(x) op(w), op transposing the last two axes with the flag. x (..., m, k), w (k, n) for every leading index of x, or
- * w (..., k, n) with the same leading axes; y (..., m, n). With w of rank 2 and no MATMUL_TX, x of rank 1 or more counts as (rows, k).
- * A third input, a bias (n), is added to each row when given: emit_matmul_bias. */
+ * w (..., k, n) with the same leading axes; y (..., m, n). With w of rank 2 and no MATMUL_TX, x of rank 1 or more counts as
+ * (rows, k). A third input, a bias (n), is added to each row when given: emit_matmul_bias. */
 value_id emit_matmul(struct build *b, value_id x, value_id w, unsigned flags);
 value_id emit_matmul_bias(struct build *b, value_id x, value_id w, value_id bias, unsigned flags);
 
-/* --- convolution (conv.c) ------------------------------------------------------------------------------------------------ */
+/* --- convolution (conv.c) ---------------------------------------------------------------------------------------------- */
 
 enum padding { PADDING_VALID, PADDING_SAME };
 struct conv {
     int64_t stride[2], dilation[2], groups;
-    int padding;           /* enum padding: resolved into pad by infer-time rule conv_pads() */
-    int64_t pad[2][2];     /* [axis][before, after]; filled by emit_conv */
+    int padding;       /* enum padding: emit_conv works pad out from it */
+    int64_t pad[2][2]; /* [axis][before, after]; filled by emit_conv */
 };
 /* Cross-correlation. x (n, h, w, c), kernel (kh, kw, c / groups, f), bias (f) or 0; y (n, oh, ow, f).
  * valid: oh = floor((h - kh') / sh) + 1 with kh' = (kh - 1) dh + 1; same: oh = ceil(h / sh), total padding
@@ -34,7 +34,7 @@ value_id emit_conv(struct build *b, value_id x, value_id kernel, value_id bias, 
 /* Output length and padding of one axis by the rule above. false: the kernel does not fit. */
 bool window_geometry(int64_t n, int64_t kernel, int64_t stride, int64_t dilation, int padding, int64_t *out, int64_t pad[2]);
 
-/* --- pooling (pool.c) ------------------------------------------------------------------------------------------------------ */
+/* --- pooling (pool.c) -------------------------------------------------------------------------------------------------- */
 
 enum pool_kind { POOL_MAX, POOL_AVERAGE };
 struct pool {
@@ -47,7 +47,7 @@ struct pool {
  * first largest element of a window in row order; max keeps that element's place in its second output, U8, when training. */
 value_id emit_pool(struct build *b, value_id x, struct pool how);
 
-/* --- normalisation (norm.c) ------------------------------------------------------------------------------------------------ */
+/* --- normalisation (norm.c) -------------------------------------------------------------------------------------------- */
 
 struct batch_norm {
     float epsilon;
@@ -62,7 +62,7 @@ struct batch_norm_out emit_batch_norm(struct build *b, value_id x, value_id gamm
 value_id emit_batch_norm_fixed(struct build *b, value_id x, value_id gamma, value_id beta, value_id mean, value_id variance,
                                struct batch_norm how);
 
-/* --- softmax and cross-entropy (softmax.c, cross_entropy.c), last axis ------------------------------------------------------ */
+/* --- softmax and cross-entropy (softmax.c, cross_entropy.c), last axis ------------------------------------------------- */
 
 value_id emit_softmax(struct build *b, value_id x);
 value_id emit_log_softmax(struct build *b, value_id x);
@@ -70,27 +70,34 @@ value_id emit_sparsemax(struct build *b, value_id x); /* Martins & Astudillo 201
 struct cross_entropy {
     int sparse; /* 1: y holds class numbers (any numeric type), shape x without its last axis or with 1 there */
 };
-/* Per row: -sum_k y_k log softmax(x)_k, computed as log sum exp; the second output keeps softmax(x). x (..., k); result (...). */
+/* Per row: -sum_k y_k log softmax(x)_k, computed as log sum exp; the second output keeps softmax(x). x (..., k); result (...).
+ * */
 value_id emit_cross_entropy(struct build *b, value_id logits, value_id y, bool sparse);
 
-/* --- reductions (reduce.c) ---------------------------------------------------------------------------------------------- */
+/* --- reductions (reduce.c) --------------------------------------------------------------------------------------------- */
 
-enum reduce_kind { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_SUM_SQUARES, REDUCE_ARGMAX /* I32, one axis, first of equals */ };
+enum reduce_kind {
+    REDUCE_SUM,
+    REDUCE_MEAN,
+    REDUCE_MAX,
+    REDUCE_SUM_SQUARES,
+    REDUCE_ARGMAX /* I32, one axis, first of equals */
+};
 struct reduce {
     int kind;
     unsigned axes; /* bit i: axis i */
     int keepdims;
 };
 value_id emit_reduce(struct build *b, value_id x, enum reduce_kind kind, unsigned axes, bool keepdims);
-value_id emit_reduce_all(struct build *b, value_id x, enum reduce_kind kind);      /* to a scalar */
-value_id emit_reduce_last(struct build *b, value_id x, enum reduce_kind kind);     /* drops the last axis; rank 0 stays */
-value_id emit_sum_to(struct build *b, value_id x, const struct shape *shape);      /* undoes broadcasting; x itself if equal */
-value_id emit_expand(struct build *b, value_id x, const struct shape *shape);      /* broadcasts; x itself if equal */
+value_id emit_reduce_all(struct build *b, value_id x, enum reduce_kind kind);  /* to a scalar */
+value_id emit_reduce_last(struct build *b, value_id x, enum reduce_kind kind); /* drops the last axis; rank 0 stays */
+value_id emit_sum_to(struct build *b, value_id x, const struct shape *shape);  /* undoes broadcasting; x itself if equal */
+value_id emit_expand(struct build *b, value_id x, const struct shape *shape);  /* broadcasts; x itself if equal */
 
-/* --- pointwise (pointwise.c) ------------------------------------------------------------------------------------------------ */
+/* --- pointwise (pointwise.c) ------------------------------------------------------------------------------------------- */
 
-/* attr of op "pointwise" is struct formula. Inputs of any type are read as float32 and broadcast (numpy); outputs are float32 of
- * the broadcast shape. */
+/* attr of op "pointwise" is struct formula. Inputs of any type are read as float32 and broadcast (numpy); outputs are float32
+ * of the broadcast shape. */
 value_id emit_formula(struct build *b, const struct formula *f, const value_id *in); /* returns out[0]; others by build_out */
 /* The same as an effect: writes outputs into existing leaves of the broadcast shape (an optimizer's step), behind b->ok. */
 void emit_update(struct build *b, const struct formula *f, const value_id *in, const value_id *out);
@@ -103,17 +110,18 @@ value_id emit_scale(struct build *b, value_id x, double k); /* x k */
 value_id emit_shift(struct build *b, value_id x, double k); /* x + k */
 value_id emit_sigmoid(struct build *b, value_id x);
 
-/* --- activations (activation.c): Keras' names ----------------------------------------------------------------------------- */
+/* --- activations (activation.c): Keras' names -------------------------------------------------------------------------- */
 
 extern const char *const activation_names[]; /* ends with NULL; index 0 is "linear" */
-/* which: index of activation_names, -1 counts as linear. x of any shape; softmax, log_softmax, glu and sparsemax use the last axis. */
+/* which: index of activation_names, -1 counts as linear. x of any shape; softmax, log_softmax, glu and sparsemax use the last
+ * axis. */
 value_id emit_activation(struct build *b, value_id x, int which);
 int activation_find(const char *name); /* -1: unknown; aliases and letter case as Keras has them */
 /* Appends a pointwise activation to a formula; false for the ones that are not pointwise (softmax ...). */
 bool activation_term(struct formula *f, int which, term x, term *ret);
 value_id emit_relu(struct build *b, value_id x, double slope, double max_value /* NaN: none */, double threshold);
 
-/* --- movement (move.c) ----------------------------------------------------------------------------------------------------- */
+/* --- movement (move.c) ------------------------------------------------------------------------------------------------- */
 
 value_id emit_reshape(struct build *b, value_id x, const struct shape *shape); /* a view; one -1 is worked out if x is known */
 struct transpose {
@@ -140,35 +148,35 @@ void emit_store(struct build *b, value_id leaf, value_id x); /* leaf = x, behind
 value_id emit_cast(struct build *b, value_id x, enum dtype type);
 value_id emit_reverse(struct build *b, value_id x, int axis);
 
-/* --- gather (gather.c) -------------------------------------------------------------------------------------------------------- */
+/* --- gather (gather.c) ------------------------------------------------------------------------------------------------- */
 
-/* table (v, d), index (...) of any numeric type -> (..., d). An index outside 0 .. v-1 gives a row of NaN (JAX does so). The gradient
- * of the table is the op "scatter_add", summed in index order. */
+/* table (v, d), index (...) of any numeric type -> (..., d). An index outside 0 .. v-1 gives a row of NaN (JAX does so). The
+ * gradient of the table is the op "scatter_add", summed in index order. */
 value_id emit_gather(struct build *b, value_id table, value_id index);
 /* y[...] = x[..., index[...]]; outside: NaN. */
 value_id emit_pick(struct build *b, value_id x, value_id index);
 value_id emit_one_hot(struct build *b, value_id index, int64_t classes); /* (...) -> (..., classes) */
 
-/* --- random (random.c): Philox keyed by (seed, stream), counter (step, element) ------------------------------------------- */
+/* --- random (random.c): Philox keyed by (seed, stream), counter (step, element) ---------------------------------------- */
 
 struct dropout {
     float rate;
-    uint64_t stream;       /* from b->n_random */
-    struct shape noise;    /* shape of the mask: x's own, or with 1 where it is shared */
+    uint64_t stream;    /* from b->n_random */
+    struct shape noise; /* shape of the mask: x's own, or with 1 where it is shared */
 };
-/* Training: x kept with probability 1 - rate and divided by it, else 0; the gradient draws the same mask again. Without b->training: x.
- * noise NULL: x's shape. */
+/* Training: x kept with probability 1 - rate and divided by it, else 0; the gradient draws the same mask again. Without
+ * b->training: x. noise NULL: x's shape. */
 value_id emit_dropout(struct build *b, value_id x, double rate, const struct shape *noise);
 
-/* --- recurrent sequences (rnn_seq.c) ---------------------------------------------------------------------------------------- */
+/* --- recurrent sequences (rnn_seq.c) ----------------------------------------------------------------------------------- */
 
 enum rnn_kind { RNN_LSTM };
 struct rnn {
     int kind;
-    int reverse;    /* steps T-1 .. 0; the outputs stand in processing order, as Keras has it */
+    int reverse;                          /* steps T-1 .. 0; the outputs stand in processing order, as Keras has it */
     int activation, recurrent_activation; /* of activation_names, pointwise ones */
     int zero_output_for_mask;
-    int training;   /* keep what backward needs */
+    int training; /* keep what backward needs */
 };
 struct rnn_out {
     value_id sequence; // (batch, time, units)
@@ -181,13 +189,14 @@ struct rnn_out {
 struct rnn_out emit_rnn(struct build *b, value_id x, value_id w, value_id u, value_id bias, value_id h0, value_id c0,
                         value_id mask, struct rnn how);
 
-/* --- state (state.c) ----------------------------------------------------------------------------------------------------------- */
+/* --- state (state.c) --------------------------------------------------------------------------------------------------- */
 
 /* F64 state (n) += x (any numeric, n elements, or a scalar for n = 1), behind b->ok. */
 void emit_accumulate(struct build *b, value_id state, value_id x);
 void emit_step_next(struct build *b, value_id step); /* I64 scalar += 1, behind b->ok */
 
-/* --- what backends see: inputs, outputs and attributes of every op ------------------------------------------------------------
+/* --- what backends see: inputs, outputs and attributes of every op
+ * ------------------------------------------------------------
  *
  * op                 attr               inputs                                     outputs
  * matmul             matmul             x, w [, bias]                              y
@@ -223,8 +232,8 @@ void emit_step_next(struct build *b, value_id step); /* I64 scalar += 1, behind 
  * accumulate         none               x [, ok]                                   F64 state (effect)
  * step_next          none               [ok]                                       I64 step (effect)
  *
- * ok is a scalar F32 or BOOL: the effect happens only where it is not 0. In rnn_seq any input from bias on may be 0, in rnn_seq_dx
- * also the last three. */
+ * ok is a scalar F32 or BOOL: the effect happens only where it is not 0. In rnn_seq any input from bias on may be 0, in
+ * rnn_seq_dx also the last three. */
 struct conv_grad { /* how comes first, so the three conv ops may be read as struct conv */
     struct conv how;
     struct shape shape; /* of the result: x for conv_dx, kernel for conv_dw */
@@ -262,9 +271,9 @@ struct one_hot {
     int64_t classes;
 };
 
-/* dropout: element e of the noise shape is kept where philox_unit(philox(dropout_key(seed, stream), step, e / 4).w[e % 4]) >= rate.
- * The stream's number is spread over the key by the finalizer of SplitMix64 (Steele, Lea, Flood 2014), since neighbouring
- * streams and neighbouring seeds must not meet. */
+/* dropout: element e of the noise shape is kept where philox_unit(philox(dropout_key(seed, stream), step, e / 4).w[e % 4]) >=
+ * rate. The stream's number is spread over the key by the finalizer of SplitMix64 (Steele, Lea, Flood 2014), since
+ * neighbouring streams and neighbouring seeds must not meet. */
 static inline uint64_t dropout_key(uint64_t seed, uint64_t stream)
 {
     uint64_t z = stream + 0x9E3779B97F4A7C15u;
@@ -274,9 +283,10 @@ static inline uint64_t dropout_key(uint64_t seed, uint64_t stream)
     return seed ^ z ^ (z >> 31);
 }
 
-/* What rnn_seq keeps when training, in processing order: gates (time, batch, 4 units), columns i f c o after their activations, or
- * before them if rnn_keeps_sums(); cells (time, batch, units), the cell state after each step. Of a masked step the gates are
- * zeros and the cell state is the one before. */
-bool rnn_keeps_sums(const struct rnn *how); /* an activation's derivative cannot be had from its value; false for tanh, sigmoid */
+/* What rnn_seq keeps when training, in processing order: gates (time, batch, 4 units), columns i f c o after their
+ * activations, or before them if rnn_keeps_sums(); cells (time, batch, units), the cell state after each step. Of a masked
+ * step the gates are zeros and the cell state is the one before. */
+bool rnn_keeps_sums(
+    const struct rnn *how); /* an activation's derivative cannot be had from its value; false for tanh, sigmoid */
 
 #endif

@@ -1,7 +1,7 @@
 /* Pointwise formulas as an op, as an effect, and the handful that everybody writes.
  *
- * The gradient is a formula too, made by formula_grad(). All gradients that are wanted come from one node, since they share most
- * of their terms; those of broadcast inputs are summed afterwards. */
+ * The gradient is a formula too, made by formula_grad(). All gradients that are wanted come from one node, since they share
+ * most of their terms; those of broadcast inputs are summed afterwards. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"
@@ -37,7 +37,7 @@ static enum status update_infer(const struct node *n, const struct value *in, st
 
     TRY(broadcast_inputs(n, in, &shape, problem));
     for (int i = 0; i < n->n_out; i++)
-        if (!shape_equal(&out[i].shape, &shape) || out[i].type != F32)
+        if (!shapes_agree(&out[i].shape, &shape) || out[i].type != F32)
             return no_fit(problem, "an update gives float32 %s, the state is %s %s", shape_text(&shape).s,
                           dtype_name(out[i].type), shape_text(&out[i].shape).s);
     return ST_OK;
@@ -233,13 +233,25 @@ static value_id emit_binary(struct build *b, value_id x, value_id y, term (*oper
     return emit_formula(b, &f, (value_id[]){x, y});
 }
 
-value_id emit_add(struct build *b, value_id x, value_id y) { return emit_binary(b, x, y, f_add); }
+value_id emit_add(struct build *b, value_id x, value_id y)
+{
+    return emit_binary(b, x, y, f_add);
+}
 
-value_id emit_sub(struct build *b, value_id x, value_id y) { return emit_binary(b, x, y, f_sub); }
+value_id emit_sub(struct build *b, value_id x, value_id y)
+{
+    return emit_binary(b, x, y, f_sub);
+}
 
-value_id emit_mul(struct build *b, value_id x, value_id y) { return emit_binary(b, x, y, f_mul); }
+value_id emit_mul(struct build *b, value_id x, value_id y)
+{
+    return emit_binary(b, x, y, f_mul);
+}
 
-value_id emit_div(struct build *b, value_id x, value_id y) { return emit_binary(b, x, y, f_div); }
+value_id emit_div(struct build *b, value_id x, value_id y)
+{
+    return emit_binary(b, x, y, f_div);
+}
 
 value_id emit_scale(struct build *b, value_id x, double k)
 {

@@ -1,13 +1,16 @@
 /* Pooling of images, NHWC: the largest element or the mean of each window.
  *
- * Windows may hang over the edge where padding is "same"; only elements that exist take part. While training the maximum keeps the
- * place of its element, so that its gradient reads one byte per window and neither x nor y. */
+ * Windows may hang over the edge where padding is "same"; only elements that exist take part. While training the maximum keeps
+ * the place of its element, so that its gradient reads one byte per window and neither x nor y. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"
 #include "engine/ops/element.h"
 
-static enum dtype place_type(const struct pool *how) { return how->size[0] * how->size[1] > 256 ? I32 : U8; }
+static enum dtype place_type(const struct pool *how)
+{
+    return how->size[0] * how->size[1] > 256 ? I32 : U8;
+}
 
 static int64_t output_size(int64_t n, const struct pool *how, int axis)
 {
@@ -65,8 +68,7 @@ static void pool_reference(const struct kernel_call *c)
                                 best = p * how->size[1] + q;
                             }
                         }
-                    ((float *)c->out[0])[o] =
-                        how->kind == POOL_MAX ? largest : (float)(sum / (double)((p1 - p0) * (q1 - q0)));
+                    ((float *)c->out[0])[o] = how->kind == POOL_MAX ? largest : (float)(sum / (double)((p1 - p0) * (q1 - q0)));
                     if (c->node->n_out > 1)
                         element_put(c->out[1], OUT_VALUE(c, 1)->type, o, (double)best);
                 }

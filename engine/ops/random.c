@@ -1,5 +1,6 @@
-/* Dropout. The mask is never stored: an element's number follows from (seed, stream, step, element), so the gradient is the same op
- * on dy and draws the same mask again. Srivastava et al. 2014, JMLR 15; scaled while training ("inverted"), as Keras does. */
+/* Dropout. The mask is never stored: an element's number follows from (seed, stream, step, element), so the gradient is the
+ * same op on dy and draws the same mask again. Srivastava et al. 2014, JMLR 15; scaled while training ("inverted"), as Keras
+ * does. */
 #include "engine/ops/ops.h"
 
 #include "engine/base/philox.h"

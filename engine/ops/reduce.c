@@ -157,7 +157,7 @@ value_id emit_sum_to(struct build *b, value_id x, const struct shape *shape)
     return emit_reshape(b, emit_reduce(b, x, REDUCE_SUM, axes, false), shape);
 }
 
-/* --- expand ------------------------------------------------------------------------------------------------------------------ */
+/* --- expand ------------------------------------------------------------------------------------------------------------ */
 
 static enum status expand_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {

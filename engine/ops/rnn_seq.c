@@ -6,17 +6,32 @@
  *   do = dh a(c)   dc += dh o a'(c)   di = dc g   df = dc c_before   dg = dc i   dc_before = dc f
  *   dz = gates' derivatives;   dx = dz W^T   dh_before = dz U^T   dW += x dz   dU += h_before dz   db += dz
  *
- * Hochreiter & Schmidhuber 1997 with the forget gate of Gers, Schmidhuber, Cummins 2000. Masked steps as in Keras: the state stays,
- * the output is the one before (zeros at first) or zeros. Rows of the batch are independent but for the sums dW, dU, db, which run
- * over rows first to last and within a row over steps last to first. */
+ * Hochreiter & Schmidhuber 1997 with the forget gate of Gers, Schmidhuber, Cummins 2000. Masked steps as in Keras: the state
+ * stays, the output is the one before (zeros at first) or zeros. Rows of the batch are independent but for the sums dW, dU,
+ * db, which run over rows first to last and within a row over steps last to first. */
 #include "engine/ops/ops.h"
 
 #include "engine/base/arena.h"
 #include "engine/ops/all.h"
 #include "engine/ops/element.h"
 
-enum { IN_X, IN_W, IN_U, IN_BIAS, IN_H0, IN_C0, IN_MASK, N_FORWARD_IN, IN_SEQUENCE = N_FORWARD_IN, IN_GATES, IN_CELLS, IN_DSEQUENCE,
-       IN_DH, IN_DC, N_BACKWARD_IN };
+enum {
+    IN_X,
+    IN_W,
+    IN_U,
+    IN_BIAS,
+    IN_H0,
+    IN_C0,
+    IN_MASK,
+    N_FORWARD_IN,
+    IN_SEQUENCE = N_FORWARD_IN,
+    IN_GATES,
+    IN_CELLS,
+    IN_DSEQUENCE,
+    IN_DH,
+    IN_DC,
+    N_BACKWARD_IN
+};
 enum { OUT_SEQUENCE, OUT_H, OUT_C, OUT_GATES, OUT_CELLS, N_TRAINING_OUT };
 enum { OUT_DW, OUT_DU, OUT_DBIAS, OUT_DH0, OUT_DC0, OUT_DX, N_BACKWARD_OUT };
 
@@ -75,14 +90,17 @@ static struct sizes sizes_of(const struct shape *x, const struct shape *u)
 }
 
 /* Row of the input that processing step t reads. */
-static int64_t source(const struct rnn *how, const struct sizes *s, int64_t t) { return how->reverse ? s->time - 1 - t : t; }
+static int64_t source(const struct rnn *how, const struct sizes *s, int64_t t)
+{
+    return how->reverse ? s->time - 1 - t : t;
+}
 
 static bool is_masked(const struct kernel_call *c, const struct sizes *s, int64_t n, int64_t at)
 {
     return c->in[IN_MASK] && element(c->in[IN_MASK], IN_VALUE(c, IN_MASK)->type, n * s->time + at) == 0;
 }
 
-/* --- forward ----------------------------------------------------------------------------------------------------------------- */
+/* --- forward ----------------------------------------------------------------------------------------------------------- */
 
 static enum status check_part(const struct node *n, const struct value *in, int which, const char *name, struct shape want,
                               struct problem *problem)
@@ -205,7 +223,7 @@ static void rnn_reference(const struct kernel_call *c)
     }
 }
 
-/* --- backward ---------------------------------------------------------------------------------------------------------------- */
+/* --- backward ---------------------------------------------------------------------------------------------------------- */
 
 static enum status rnn_dx_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
@@ -341,7 +359,7 @@ static void row_backward(const struct kernel_call *c, const struct sizes *s, con
             d->dh[k] += d->carried[k];
             d->carried[k] = 0;
         }
-        const float *before = t > 0 ? cells + (t - 1) * s->batch * units
+        const float *before = t > 0          ? cells + (t - 1) * s->batch * units
                               : c->in[IN_C0] ? (const float *)c->in[IN_C0] + n * units
                                              : NULL;
 
@@ -410,7 +428,10 @@ static double rnn_flops(const struct node *n, const struct value *values)
     return (double)s.batch * (double)s.time * (double)s.units * (8.0 * (double)(s.in + s.units) + 10);
 }
 
-static double rnn_dx_flops(const struct node *n, const struct value *values) { return 2 * rnn_flops(n, values); }
+static double rnn_dx_flops(const struct node *n, const struct value *values)
+{
+    return 2 * rnn_flops(n, values);
+}
 
 struct rnn_out emit_rnn(struct build *b, value_id x, value_id w, value_id u, value_id bias, value_id h0, value_id c0,
                         value_id mask, struct rnn how)

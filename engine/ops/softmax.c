@@ -4,7 +4,8 @@
  *   log_softmax   y = x - max - log sum exp(x - max)       dx = dy - exp(y) sum dy
  *   sparsemax     y = max(x - tau, 0), sum y = 1           dx = dy - mean of dy over y > 0, where y > 0; else 0
  *
- * tau: Martins & Astudillo 2016, arXiv:1602.02068, algorithm 1. Rows are independent. */
+ * tau: Martins & Astudillo 2016, arXiv:1602.02068, algorithm 1. Keras 3.15 differs: it subtracts another threshold (all
+ * partial sums added up instead of the last), so that its results do not sum to 1. Rows are independent. */
 #include "engine/ops/ops.h"
 
 #include <math.h>
@@ -26,7 +27,7 @@ static enum status row_infer(const struct node *n, const struct value *in, struc
 
 static enum status row_dx_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
-    if (!shape_equal(&in[0].shape, &in[1].shape))
+    if (!shapes_agree(&in[0].shape, &in[1].shape))
         return no_fit(problem, "%s: the result is %s, its gradient %s", n->op->name, shape_text(&in[0].shape).s,
                       shape_text(&in[1].shape).s);
     return row_infer(n, in, out, problem);
@@ -128,8 +129,9 @@ static void log_softmax_grad(struct build *b, const struct node *n, const value_
     din[0] = emit(b, &op_log_softmax_dx, NULL, (value_id[]){n->out[0], dout[0]}, 2, 1);
 }
 
-/* tau with sum of max(x - tau, 0) = 1. The set of elements above tau only shrinks while tau = (sum of the set - 1) / size rises,
- * so this ends after at most n passes and needs no sorted copy (Condat 2016, "Fast projection onto the simplex", section 2). */
+/* tau with sum of max(x - tau, 0) = 1. The set of elements above tau only shrinks while tau = (sum of the set - 1) / size
+ * rises, so this ends after at most n passes and needs no sorted copy (Condat 2016, "Fast projection onto the simplex",
+ * section 2). */
 static double sparsemax_threshold(const float *x, int64_t n)
 {
     double shift = largest_of(x, n), tau = -INFINITY; /* relative to the largest element */
@@ -193,11 +195,20 @@ static void sparsemax_grad(struct build *b, const struct node *n, const value_id
     din[0] = emit(b, &op_sparsemax_dx, NULL, (value_id[]){n->out[0], dout[0]}, 2, 1);
 }
 
-value_id emit_softmax(struct build *b, value_id x) { return x ? emit(b, &op_softmax, NULL, &x, 1, 1) : 0; }
+value_id emit_softmax(struct build *b, value_id x)
+{
+    return x ? emit(b, &op_softmax, NULL, &x, 1, 1) : 0;
+}
 
-value_id emit_log_softmax(struct build *b, value_id x) { return x ? emit(b, &op_log_softmax, NULL, &x, 1, 1) : 0; }
+value_id emit_log_softmax(struct build *b, value_id x)
+{
+    return x ? emit(b, &op_log_softmax, NULL, &x, 1, 1) : 0;
+}
 
-value_id emit_sparsemax(struct build *b, value_id x) { return x ? emit(b, &op_sparsemax, NULL, &x, 1, 1) : 0; }
+value_id emit_sparsemax(struct build *b, value_id x)
+{
+    return x ? emit(b, &op_sparsemax, NULL, &x, 1, 1) : 0;
+}
 
 const struct op op_softmax = {
     .name = "softmax",

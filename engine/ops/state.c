@@ -42,7 +42,10 @@ static enum status step_next_infer(const struct node *n, const struct value *in,
     return ST_OK;
 }
 
-static void step_next_reference(const struct kernel_call *c) { *(int64_t *)c->out[0] += may_run(c, 0); }
+static void step_next_reference(const struct kernel_call *c)
+{
+    *(int64_t *)c->out[0] += may_run(c, 0);
+}
 
 void emit_step_next(struct build *b, value_id step)
 {

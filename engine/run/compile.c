@@ -102,7 +102,7 @@ static enum status read_losses(const struct reader *r, const struct json *given,
     struct spread spread = {"loss", "output", r->m->output_names, n, one_class, true, false};
 
     if (json_type(given) == JSON_NOTHING || json_type(given) == JSON_NULL)
-        return fail(r->problem, ST_INVALID, json_type(given) == JSON_NULL ? pointer : r->pointer,
+        return fail(r->problem, ST_INVALID, r->pointer,
                     "a loss is needed, for example \"loss\": \"categorical_crossentropy\"");
     TRY(spread_json(&spread, given, pointer, r->mem, each, at, r->problem));
     struct json *list = json_new_array();

@@ -281,20 +281,8 @@ static void emit_sums(struct maker *m, const struct pair *pairs)
 /* The gradient `d` of weight e in its place in AT_GRAD: moved there if it is a temporary of its own, else copied. */
 static void place_gradient(struct maker *m, const struct weight_entry *e, value_id d)
 {
-    struct value *v = &m->p->graph->values[d];
-
-    if (v->at == AT_TEMP && v->producer && !v->view_of && !v->keep && v->type == F32) {
-        bool viewed = false;
-
-        for (uint32_t i = 1; i < m->p->graph->n_values; i++)
-            viewed |= m->p->graph->values[i].view_of == d;
-        if (!viewed) {
-            v->at = AT_GRAD;
-            v->offset = e->offset;
-            return;
-        }
-    }
-    emit_store(&m->b, graph_leaf_at(m->p->graph, AT_GRAD, F32, &e->shape, e->offset), d);
+    if (m->p->graph->values[d].type != F32 || !graph_place(m->p->graph, d, AT_GRAD, e->offset))
+        emit_store(&m->b, graph_leaf_at(m->p->graph, AT_GRAD, F32, &e->shape, e->offset), d);
 }
 
 static value_id emit_finite(struct build *b, value_id loss, value_id squares)

@@ -192,18 +192,18 @@ static enum status read_class_weight(const struct reader *r, const struct json *
 
 /* ---- callbacks and preprocess ----------------------------------------------------------------------------------------------------------- */
 
-/* The problem's pointer with the last key as it was posted. */
-static enum status as_written(const struct reader *r, const struct json *posted, enum status s)
+/* The problem's pointer in terms of what was posted: its own key, and nothing behind a callback that is only a name. */
+static enum status as_written(const struct reader *r, const struct json *posted, const char *at, enum status s)
 {
-    const char *last = s == ST_OK ? NULL : strrchr(r->problem->where, '/');
-    const char *written = last && json_type(posted) == JSON_OBJECT ? dialect_written_key(posted, last + 1) : NULL;
+    struct problem was = *r->problem;
+    const char *last = strrchr(was.where, '/');
 
-    if (written && strcmp(written, last + 1) != 0) {
-        struct problem was = *r->problem;
-        fail(r->problem, was.status, arena_print(r->mem, "%.*s/%s", (int)(last - r->problem->where), was.where, written), "%s",
-             was.detail);
-    }
-    return s;
+    if (s == ST_OK || !last)
+        return s;
+    if (json_text(posted))
+        return fail(r->problem, s, at, "%s", was.detail);
+    return fail(r->problem, s, arena_print(r->mem, "%.*s/%s", (int)(last - was.where), was.where, dialect_written_key(posted, last + 1)),
+                "%s", was.detail);
 }
 
 static enum status read_callback(const struct reader *r, const struct json *j, const char *at, struct fit_spec *f)
@@ -213,10 +213,10 @@ static enum status read_callback(const struct reader *r, const struct json *j, c
 
     TRY(dialect_callback(j, at, r->m->dialect, &made, r->problem));
     json_push(f->canonical, made);
-    TRY(as_written(r, j, object_parse(&callback_catalogue, made, r->mem, at, FIELD_STRICT, NULL, &o, r->problem)));
+    TRY(as_written(r, j, at, object_parse(&callback_catalogue, made, r->mem, at, FIELD_STRICT, NULL, &o, r->problem)));
     const struct callback *type = (const struct callback *)o->type;
     if (type->check)
-        TRY(as_written(r, j, type->check(o->config, at, r->problem)));
+        TRY(as_written(r, j, at, type->check(o->config, at, r->problem)));
     f->callbacks[f->n_callbacks++] = *o;
     return ST_OK;
 }

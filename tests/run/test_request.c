@@ -199,7 +199,7 @@ TEST(compile_refuses_with_a_pointer)
     static const struct refusal rows[] = {
         {"[]", ST_INVALID, "/compile", "an object"},
         {"{}", ST_INVALID, "/compile", "a loss is needed"},
-        {"{\"loss\":null}", ST_INVALID, "/compile/loss", "a loss is needed"},
+        {"{\"loss\":null}", ST_INVALID, "/compile", "a loss is needed"},
         {"{\"loss\":\"mse\",\"optimiser\":\"sgd\"}", ST_INVALID, "/compile/optimiser", "optimizer"},
         {"{\"loss\":\"huber\"}", ST_UNSUPPORTED, "/compile/loss", "huber"},
         {"{\"loss\":7}", ST_INVALID, "/compile/loss", "a number"},
@@ -387,7 +387,7 @@ TEST(fit_refuses_with_a_pointer)
         {"{" XY "\"callbacks\":[{\"class_name\":\"EarlyStopping\",\"config\":{\"patients\":1}}]}", ST_INVALID,
          "/fit/callbacks/0/config/patients", "patience"},
         {"{" XY "\"preprocess\":[{\"class_name\":\"Rescaling\",\"config\":{\"skale\":1}}]}", ST_INVALID,
-         "/fit/preprocess", "skale"},
+         "/fit/preprocess/0/config/skale", "skale"},
         {"{" XY "\"preprocess\":{\"z\":[]}}", ST_INVALID, "/fit/preprocess/z", "no input \"z\""},
         {"{" XY "\"preprocess\":[{\"class_name\":\"Lambda\",\"config\":{}}]}", ST_UNSUPPORTED, "/fit/preprocess/0", "Lambda"},
     };

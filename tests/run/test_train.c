@@ -222,3 +222,20 @@ TEST(a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_an_undisturbed_one
     recorder_done(&whole);
     bench_close(&b);
 }
+
+TEST(a_cnn_learns_and_its_bits_survive_a_stop)
+{
+    struct bench b = {0};
+    struct recorder whole = recorder(0), first = recorder(8), second = recorder(0);
+
+    bench_open(&b, "api-spec/examples/fashion-cnn.json", 2000, 1, 2);
+    CHECK_INT(bench_run(&b, &whole, NULL, 3), FIT_DONE);
+    CHECK(whole.last[1] > 0.3);
+    CHECK_INT(bench_run(&b, &first, NULL, 3), FIT_STOPPED);
+    CHECK_INT(bench_run(&b, &second, &first.kept, 3), FIT_DONE);
+    CHECK(memcmp(whole.result, second.result, whole.result_bytes) == 0);
+    recorder_done(&whole);
+    recorder_done(&first);
+    recorder_done(&second);
+    bench_close(&b);
+}

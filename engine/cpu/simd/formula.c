@@ -147,8 +147,8 @@ static void load_input(const struct formula_input *in, const char *data, float *
 #define E_SUB(x, y)        ((x) - (y))
 #define E_MUL(x, y)        ((x) * (y))
 #define E_DIV(x, y)        ((x) / (y))
-#define E_MAX(x, y)        (((x) > (y)) | ((x) != (x)) ? (x) : (y)) /* a NaN on either side stays */
-#define E_MIN(x, y)        (((x) < (y)) | ((x) != (x)) ? (x) : (y))
+#define E_MAX(x, y)        ((((x) > (y)) | ((x) != (x))) ? (x) : (y)) /* a NaN on either side stays */
+#define E_MIN(x, y)        ((((x) < (y)) | ((x) != (x))) ? (x) : (y))
 #define E_LT(x, y)         ((x) < (y) ? 1.0f : 0.0f)
 #define E_LE(x, y)         ((x) <= (y) ? 1.0f : 0.0f)
 #define E_EQ(x, y)         ((x) == (y) ? 1.0f : 0.0f)
@@ -164,6 +164,9 @@ static void load_input(const struct formula_input *in, const char *data, float *
 #define E_MUL_ADD(x, y, z) ((x) * (y) + (z))
 #define E_MUL_SUB(x, y, z) ((x) * (y) - (z))
 #define E_SUB_MUL(x, y, z) ((z) - (x) * (y))
+#define E_SUB_DIV(x, y, z) ((z) - (x) / (y))
+#define E_MIX(x, y, z)     ((z) + ((x) - (z)) * (y))
+#define E_SQRT_ADD(x, y)   (sqrtf(x) + (y))
 
 static void instruction(int code, int scalars, float *to, const float *a, const float *b, const float *c, int n)
 {
@@ -195,6 +198,9 @@ static void instruction(int code, int scalars, float *to, const float *a, const 
     case CODE_MUL_ADD: THREE(E_MUL_ADD); break;
     case CODE_MUL_SUB: THREE(E_MUL_SUB); break;
     case CODE_SUB_MUL: THREE(E_SUB_MUL); break;
+    case CODE_SUB_DIV: THREE(E_SUB_DIV); break;
+    case CODE_MIX: THREE(E_MIX); break;
+    case CODE_SQRT_ADD: TWO(E_SQRT_ADD); break;
     default: break;
     }
 }

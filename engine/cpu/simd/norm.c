@@ -1,4 +1,4 @@
-/* Batch normalisation: sums down channels in blocks of SUM_BLOCK rows, and the passes that apply a line per channel. */
+/* Batch normalisation: sums down channels in blocks of ROW_BLOCK rows, and the passes that apply a line per channel. */
 #include "engine/cpu/simd/simd.h"
 
 #define COLUMNS 64
@@ -7,8 +7,8 @@ static void squares_around(double *y, const float *x, const float *mean, int64_t
 {
     for (int64_t c = 0; c < n; c++)
         y[c] = 0;
-    for (int64_t first = 0; first < rows; first += SUM_BLOCK) {
-        int64_t last = first + SUM_BLOCK < rows ? first + SUM_BLOCK : rows;
+    for (int64_t first = 0; first < rows; first += ROW_BLOCK) {
+        int64_t last = first + ROW_BLOCK < rows ? first + ROW_BLOCK : rows;
 
         for (int64_t c = 0; c < n; c += COLUMNS) {
             int width = (int)(n - c < COLUMNS ? n - c : COLUMNS);
@@ -35,8 +35,8 @@ static void gradient_sums(double *dbeta, double *dgamma, const float *dy, const 
 {
     for (int64_t c = 0; c < n; c++)
         dbeta[c] = dgamma[c] = 0;
-    for (int64_t first = 0; first < rows; first += SUM_BLOCK) {
-        int64_t last = first + SUM_BLOCK < rows ? first + SUM_BLOCK : rows;
+    for (int64_t first = 0; first < rows; first += ROW_BLOCK) {
+        int64_t last = first + ROW_BLOCK < rows ? first + ROW_BLOCK : rows;
 
         for (int64_t c = 0; c < n; c += COLUMNS) {
             int width = (int)(n - c < COLUMNS ? n - c : COLUMNS);

@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "engine/cpu/simd/largest.h"
 #include "engine/cpu/simd/vmath.h"
 
 #define SIDE  16 /* rows side by side */
@@ -57,15 +58,11 @@ static void softmax_side(float t[SHORT][SIDE], int n, float *m, float *s)
             t[c][j] *= inverse[j];
 }
 
-/* A NaN need not survive in m: it does in x - m, and so in the sum. */
 static void softmax_long(float *y, const float *x, int64_t n, float *ret_max, float *ret_sum)
 {
-    float m = x[0];
+    float m = largest_of(x, n);
     double total = 0;
 
-#pragma omp simd reduction(max : m)
-    for (int64_t i = 0; i < n; i++)
-        m = x[i] > m ? x[i] : m;
     for (int64_t at = 0; at < n; at += SUM_BLOCK) {
         int64_t k = n - at < SUM_BLOCK ? n - at : SUM_BLOCK;
         float s = 0;

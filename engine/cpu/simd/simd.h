@@ -17,6 +17,7 @@
 #define SIMD_TEXT(level)        SIMD_TEXT_(level)
 
 #define SUM_BLOCK 256 /* elements summed in float before they join a double: fixed, so that no split changes a bit */
+#define ROW_BLOCK 64  /* the same for rows that are summed down columns, where each block is a chain of additions */
 
 /* --- formulas (formula.c): code compiled by engine/cpu/formula.c ----------------------------------------------------------- */
 
@@ -29,6 +30,9 @@ enum formula_extra { /* codes that follow enum term_code */
     CODE_MUL_ADD = 64, /* a b + c */
     CODE_MUL_SUB,      /* a b - c */
     CODE_SUB_MUL,      /* c - a b */
+    CODE_SUB_DIV,      /* c - a / b */
+    CODE_MIX,          /* c + (a - c) b */
+    CODE_SQRT_ADD,     /* sqrt(a) + b */
     CODE_LOAD,         /* input a, converted or stretched, into place `to` */
     CODE_STORE         /* place or scalar a into place `to` */
 };
@@ -70,7 +74,7 @@ struct simd_sums {
     double (*sum)(const float *x, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
     float (*largest)(const float *x, int64_t n); /* n >= 1; NaN if there is one */
-    /* y (n) = sums over the rows of x (rows, n), in blocks of SUM_BLOCK rows. */
+    /* y (n) = sums over the rows of x (rows, n), in blocks of ROW_BLOCK rows. */
     void (*sum_rows)(double *y, const float *x, int64_t rows, int64_t n, bool squares);
     void (*largest_rows)(float *y, const float *x, int64_t rows, int64_t n);
 };

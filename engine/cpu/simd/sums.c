@@ -1,11 +1,12 @@
 /* Sums and maxima, along memory and down columns.
  *
- * A sum runs in blocks of SUM_BLOCK float additions per lane set and joins the blocks in double, in order: the error stays
- * near that of one block whatever the length, and no split over threads changes a bit. */
+ * A sum runs in blocks of float additions and joins the blocks in double, in order: the error stays near that of one block
+ * whatever the length, and no split over threads changes a bit. */
 #include "engine/cpu/simd/simd.h"
 
-#include <math.h>
+#include "engine/cpu/simd/largest.h"
 
+#define LANES   32
 #define COLUMNS 64 /* columns summed side by side: their sums stay in registers or L1 */
 
 static void add(float *y, const float *x, int64_t n)
@@ -24,57 +25,46 @@ static void add_row(float *y, const float *row, int64_t rows, int64_t n)
     }
 }
 
-static double sum(const float *x, int64_t n)
+/* A block in LANES running sums, then a tree: the error is that of a dozen additions, and the bits are those of every level. */
+static float join_lanes(float *lane)
 {
-    double total = 0;
-
-    for (int64_t at = 0; at < n; at += SUM_BLOCK) {
-        int64_t m = n - at < SUM_BLOCK ? n - at : SUM_BLOCK;
-        float s = 0;
-
-#pragma omp simd reduction(+ : s)
-        for (int64_t i = 0; i < m; i++)
-            s += x[at + i];
-        total += (double)s;
-    }
-    return total;
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            lane[j] += lane[j + half];
+    return lane[0];
 }
 
-static double sum_squares(const float *x, int64_t n)
-{
-    double total = 0;
-
-    for (int64_t at = 0; at < n; at += SUM_BLOCK) {
-        int64_t m = n - at < SUM_BLOCK ? n - at : SUM_BLOCK;
-        float s = 0;
-
-#pragma omp simd reduction(+ : s)
-        for (int64_t i = 0; i < m; i++)
-            s += x[at + i] * x[at + i];
-        total += (double)s;
+#define SUM(name, term)                                                                     \
+    static double name(const float *x, int64_t n)                                          \
+    {                                                                                       \
+        double total = 0;                                                                   \
+                                                                                            \
+        for (int64_t at = 0; at < n; at += SUM_BLOCK, x += SUM_BLOCK) {                     \
+            int m = (int)(n - at < SUM_BLOCK ? n - at : SUM_BLOCK), i = 0;                  \
+            float lane[LANES] = {0};                                                        \
+                                                                                            \
+            for (; i + LANES <= m; i += LANES)                                              \
+                for (int j = 0; j < LANES; j++)                                             \
+                    lane[j] += term(x[i + j]);                                              \
+            for (; i < m; i++)                                                              \
+                lane[i % LANES] += term(x[i]);                                              \
+            total += (double)join_lanes(lane);                                              \
+        }                                                                                   \
+        return total;                                                                       \
     }
-    return total;
-}
+#define SELF(x)   (x)
+#define SQUARE(x) ((x) * (x))
+SUM(sum, SELF)
+SUM(sum_squares, SQUARE)
 
-static float largest(const float *x, int64_t n)
-{
-    float m = x[0];
-    int bad = 0;
-
-#pragma omp simd reduction(max : m) reduction(| : bad)
-    for (int64_t i = 0; i < n; i++) {
-        m = x[i] > m ? x[i] : m;
-        bad |= x[i] != x[i];
-    }
-    return bad ? NAN : m;
-}
+static float largest(const float *x, int64_t n) { return largest_of(x, n); }
 
 static void sum_rows(double *y, const float *x, int64_t rows, int64_t n, bool squares)
 {
     for (int64_t c = 0; c < n; c++)
         y[c] = 0;
-    for (int64_t first = 0; first < rows; first += SUM_BLOCK) {
-        int64_t last = first + SUM_BLOCK < rows ? first + SUM_BLOCK : rows;
+    for (int64_t first = 0; first < rows; first += ROW_BLOCK) {
+        int64_t last = first + ROW_BLOCK < rows ? first + ROW_BLOCK : rows;
 
         for (int64_t c = 0; c < n; c += COLUMNS) {
             int width = (int)(n - c < COLUMNS ? n - c : COLUMNS);
@@ -108,7 +98,7 @@ static void largest_rows(float *y, const float *x, int64_t rows, int64_t n)
 
 #pragma omp simd
         for (int64_t c = 0; c < n; c++)
-            y[c] = y[c] != y[c] || y[c] > row[c] ? y[c] : row[c]; /* a NaN on either side stays */
+            y[c] = larger_of(y[c], row[c]);
     }
 }
 

@@ -1,0 +1,153 @@
+/* Models: list, describe, import, files, delete. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "server/registry.h"
+#include "server/route.h"
+#include "server/server.h"
+#include "server/settings.h"
+#include "storage/datasets.h"
+#include "storage/models.h"
+
+static struct json *parsed(const char *text)
+{
+    struct json *j = NULL;
+    struct problem ignored;
+
+    if (!text || json_parse(text, strlen(text), NULL, JSON_NAN, &j, &ignored) != ST_OK)
+        return json_new_null();
+    return j;
+}
+
+static struct json *describe(const struct version_row *v, bool all)
+{
+    struct json *j = json_new_object();
+    char created[32];
+
+    time_text(v->created_ms, created);
+    json_put(j, "model", json_new_text(v->model));
+    json_put(j, "version", json_new_int(v->version));
+    json_put(j, "created_at", json_new_text(created));
+    json_put(j, "job", v->job ? json_new_int(v->job) : json_new_null());
+    json_put(j, "metrics", parsed(v->metrics));
+    if (all) {
+        json_put(j, "architecture", parsed(v->architecture));
+        json_put(j, "compile", parsed(v->compile));
+        json_put(j, "preprocess", parsed(v->prepare));
+    }
+    return j;
+}
+
+static enum status list(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    struct version_row *rows;
+    struct json *j, *all;
+    int n;
+
+    (void)body;
+    TRY(models_list(r->server->db, NULL, r->mem, &rows, &n, problem));
+    j = json_new_object();
+    all = json_put(j, "models", json_new_array());
+    for (int i = 0; i < n; i++)
+        json_push(all, describe(&rows[i], false));
+    return reply_json(reply, 200, j);
+}
+
+static enum status get(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    struct version_row *rows;
+    struct json *j, *all;
+    int n;
+
+    (void)body;
+    TRY(models_list(r->server->db, r->param[0], r->mem, &rows, &n, problem));
+    if (n == 0)
+        return fail(problem, ST_NOT_FOUND, r->param[0], "there is no model \"%.128s\"", r->param[0]);
+    j = json_new_object();
+    json_put(j, "model", json_new_text(r->param[0]));
+    all = json_put(j, "versions", json_new_array());
+    for (int i = 0; i < n; i++)
+        json_push(all, describe(&rows[i], false));
+    return reply_json(reply, 200, j);
+}
+
+static enum status get_version(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    struct version_row row;
+
+    (void)body;
+    TRY(models_get(r->server->db, r->param[0], r->number[1], r->mem, &row, problem));
+    return reply_json(reply, 200, describe(&row, true));
+}
+
+static enum status import(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    const struct settings *s = r->server->settings;
+    struct ingest_limits limits = {
+        .bytes = s->upload_limit, .seconds = (int)s->ingest_seconds, .memory = s->ingest_memory};
+    char upload[sizeof r->upload];
+    struct json *j;
+    int64_t version;
+
+    (void)body;
+    if (!r->upload[0])
+        return fail(problem, ST_MALFORMED, "", "the request has no body; send a .h5 file that Keras' model.save() wrote");
+    memcpy(upload, r->upload, sizeof upload);
+    r->upload[0] = 0; /* taken by models_import */
+    TRY(models_import(r->server->db, r->param[0], upload, &limits, &version, problem));
+    registry_swap(r->server->registry, r->param[0], version);
+    snprintf(reply->location, sizeof reply->location, "/api/v1/models/%s/versions/%lld", r->param[0], (long long)version);
+    j = json_new_object();
+    json_put(j, "model", json_new_text(r->param[0]));
+    json_put(j, "version", json_new_int(version));
+    return reply_json(reply, 201, j);
+}
+
+static enum status delete(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    (void)body;
+    TRY(models_delete(r->server->db, r->param[0], problem));
+    registry_forget(r->server->registry, r->param[0]);
+    reply->code = 204;
+    return ST_OK;
+}
+
+static enum status file(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    struct version_row row;
+    char path[1024];
+    struct stat st;
+
+    (void)body;
+    TRY(models_get(r->server->db, r->param[0], r->number[1], r->mem, &row, problem));
+    if (strcmp(r->param[2], "model.json") == 0) {
+        text_add(&reply->body, row.architecture);
+        reply->content_type = "application/json";
+        return ST_OK;
+    }
+    if (strcmp(r->param[2], "model.h5") != 0)
+        return fail(problem, ST_NOT_FOUND, r->param[2], "a version has the files model.h5 and model.json");
+    snprintf(path, sizeof path, "%s/%s", db_folder(r->server->db), row.path);
+    reply->file = open(path, O_RDONLY | O_CLOEXEC);
+    if (reply->file < 0 || fstat(reply->file, &st) < 0)
+        return fail(problem, ST_STORAGE, row.path, "the version's file cannot be read: %s", strerror(errno));
+    reply->file_bytes = st.st_size;
+    reply->content_type = "application/x-hdf5";
+    snprintf(reply->file_name, sizeof reply->file_name, "%.128s-%lld.h5", r->param[0], (long long)row.version);
+    return ST_OK;
+}
+
+const struct endpoint endpoint_model_list = {"GET", "/api/v1/models", "listModels", ENDPOINT_SLOW, NULL, 0, list};
+const struct endpoint endpoint_model_get = {"GET", "/api/v1/models/{name}", "getModel", ENDPOINT_SLOW, NULL, 0, get};
+const struct endpoint endpoint_model_put = {
+    "PUT", "/api/v1/models/{name}", "putModel", ENDPOINT_SLOW | ENDPOINT_UPLOAD, NULL, 0, import};
+const struct endpoint endpoint_model_delete = {
+    "DELETE", "/api/v1/models/{name}", "deleteModel", ENDPOINT_SLOW, NULL, 0, delete};
+const struct endpoint endpoint_version_get = {
+    "GET", "/api/v1/models/{name}/versions/{n}", "getVersion", 0, NULL, 0, get_version};
+const struct endpoint endpoint_version_file = {
+    "GET", "/api/v1/models/{name}/versions/{n}/files/{file}", "getVersionFile", ENDPOINT_SLOW, NULL, 0, file};

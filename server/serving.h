@@ -1,0 +1,28 @@
+/* A predict call: the body's numbers into tensors, the model, the answer's text. Independent of HTTP. */
+#ifndef HORN_SERVER_SERVING_H
+#define HORN_SERVER_SERVING_H
+
+#include "server/registry.h"
+#include "server/reply.h"
+
+struct prediction { /* tensors of one call */
+    int64_t n;      /* samples */
+    int n_x, n_y;
+    float *x[MAX_ARRAYS], *y[MAX_ARRAYS];
+    size_t x_bytes[MAX_ARRAYS], y_bytes[MAX_ARRAYS];
+};
+void prediction_done(struct prediction *p);
+
+/* {"inputs": [...]} or {"inputs": {"name": [...], ...}} straight into x. ST_INVALID with both shapes; ST_MALFORMED: not JSON. */
+enum status serving_read_json(const struct version *v, const char *body, size_t bytes, struct prediction *p,
+                              struct problem *problem);
+enum status serving_read_npy(const struct version *v, const char *body, size_t bytes, struct prediction *p,
+                             struct problem *problem);
+enum status serving_run(struct version *v, struct predictor *with, struct prediction *p, struct problem *problem);
+void serving_print_json(const struct version *v, const struct prediction *p, struct text *t);
+enum status serving_print_npy(const struct version *v, const struct prediction *p, struct text *t, struct problem *problem);
+
+/* Can an HTTP thread do this itself? n: samples, 1 while they are not known. */
+bool serving_is_small(const struct version *v, size_t bytes, int64_t n);
+
+#endif

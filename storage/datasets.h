@@ -1,0 +1,64 @@
+/* Datasets: a name over named arrays, each one complete file in Horn's own HDF5 form (one contiguous array "/data").
+ *
+ * An upload is streamed to a temporary file, read by a jailed child (ingest/) that writes Horn's form, then placed and given
+ * rows. A PUT over an array writes a new file; a job holds the rows (array ids) it saw; the old file goes with its last job. */
+#ifndef HORN_STORAGE_DATASETS_H
+#define HORN_STORAGE_DATASETS_H
+
+#include "engine/run/batch.h"
+#include "storage/db.h"
+
+struct array_row {
+    int64_t id;
+    const char *name; /* of the array */
+    enum dtype type;
+    struct shape shape;
+    int64_t bytes, file_offset; /* of the data in the file */
+    const char *path;           /* under the folder */
+    double min, max, mean;      /* NaN for an empty array */
+    const char *columns;        /* CSV: JSON array of header names, or NULL */
+};
+
+struct dataset_row {
+    int64_t id;
+    const char *name;
+    int n_arrays;
+    struct array_row *arrays; /* in name order */
+    int64_t created_ms;
+};
+
+struct ingest_limits {
+    int64_t bytes; /* of Horn's form */
+    int seconds;
+    int64_t memory; /* of the child */
+};
+
+/* How to start the jailed child: argv[0] of hornd (for tests: a path), NULL: run in a forked child of this process. */
+void ingest_program(const char *path);
+/* The hidden argument of hornd: main hands over when argv[1] is "--ingest". Returns the exit code. */
+int ingest_main(int argc, char **argv);
+
+/* upload: finished temporary file of db_temp; taken (removed). format: "npy", "npz", "idx", "csv", "" (by content_type, then by
+ * the first bytes). array NULL: the file names its arrays (npz, csv: columns x, y? see ingest/csv.c). ST_INVALID, ST_MEDIA, ST_TOO_LARGE
+ * with where "mnist/x_train". ret in mem. */
+enum status datasets_put(struct db *db, const char *dataset, const char *array, const char *upload, const char *format,
+                         const char *content_type, const struct ingest_limits *limits, struct arena *mem,
+                         struct dataset_row *ret, struct problem *problem);
+enum status datasets_get(struct db *db, const char *name, struct arena *mem, struct dataset_row *ret, struct problem *problem);
+enum status datasets_list(struct db *db, struct arena *mem, struct dataset_row **rows, int *n, struct problem *problem);
+enum status datasets_delete(struct db *db, const char *name,
+                            struct problem *problem); /* ST_CONFLICT: a job that is not over uses it */
+/* "mnist/x_train" now; where for problems. ST_NOT_FOUND says which of both is missing and lists what there is. */
+enum status datasets_resolve(struct db *db, const char *reference, const char *where, struct arena *mem, struct array_row *ret,
+                             struct problem *problem);
+enum status datasets_array(struct db *db, int64_t id, struct arena *mem, struct array_row *ret, struct problem *problem);
+
+/* A result of a bulk prediction: rows appended as they come, then named as an array of a dataset. */
+struct array_writer;
+enum status array_writer_new(struct db *db, const struct shape *shape, struct array_writer **ret, struct problem *problem);
+enum status array_writer_add(struct array_writer *w, const float *rows, int64_t n, struct problem *problem);
+enum status array_writer_finish(struct array_writer *w, const char *dataset, const char *array, struct problem *problem);
+struct array_writer *array_writer_free(struct array_writer *w);
+DEFINE_OWNED(struct array_writer, array_writer_free)
+
+#endif

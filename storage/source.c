@@ -1,0 +1,254 @@
+/* Arrays of a job as a source of rows. See source.h and engine/run/batch.h.
+ *
+ * Files are read by pread at the offset that was learned when they were stored. Rows that lie side by side in the file and are
+ * asked for one after the other come in one read, so an unshuffled epoch costs one call per batch; a shuffled one costs one per row,
+ * which the page cache answers. mmap is not used: a file that shrinks or a disk that fails would be a signal in the middle of a
+ * kernel instead of a status. */
+#include "storage/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/number.h"
+#include "storage/db.h"
+
+#define CONVERT_BLOCK (64 << 10) /* bytes read before they are converted */
+
+struct part {
+    int fd;          /* -1: values */
+    int64_t offset;  /* of row 0 in the file */
+    enum dtype type; /* stored */
+    float *values;   /* inline numbers */
+    size_t value_bytes;
+    int64_t row_elements;
+};
+
+struct file_source {
+    struct source s; /* first: what others see */
+    struct arena *mem;
+    int n;
+    struct part part[MAX_ARRAYS];
+    char block[CONVERT_BLOCK];
+};
+
+static enum status read_full(int fd, void *to, size_t bytes, int64_t at, const char *name, struct problem *problem)
+{
+    char *p = to;
+
+    while (bytes > 0) {
+        ssize_t n = pread(fd, p, bytes, at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno(problem, errno, name, "read rows");
+        if (n == 0)
+            return fail(problem, ST_STORAGE, name, "the array's file ends too early");
+        p += n;
+        at += n;
+        bytes -= (size_t)n;
+    }
+    return ST_OK;
+}
+
+static enum status narrow(const struct part *p, const char *name, const void *from, int64_t n, int64_t first, void *to,
+                          struct problem *problem)
+{
+    if (p->type == F64) {
+        const double *x = from;
+        float *y = to;
+
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (float)x[i];
+        return ST_OK;
+    }
+    const int64_t *x = from;
+    int32_t *y = to;
+
+    for (int64_t i = 0; i < n; i++) {
+        if (x[i] != (int32_t)x[i])
+            return fail(problem, ST_INVALID, name, "row %" PRId64 " holds %" PRId64 "; integers are used with 32 bits",
+                        (first + i) / (p->row_elements ? p->row_elements : 1), x[i]);
+        y[i] = (int32_t)x[i];
+    }
+    return ST_OK;
+}
+
+/* n rows that lie one behind the other, from row `first`. */
+static enum status read_run(struct file_source *f, int array, int64_t first, int64_t n, char *to, struct problem *problem)
+{
+    struct part *p = &f->part[array];
+    const char *name = f->s.array[array].name;
+    size_t stored = dtype_bytes(p->type), given = dtype_bytes(f->s.array[array].type);
+    int64_t element = first * p->row_elements, left = n * p->row_elements;
+
+    if (p->fd < 0) {
+        memcpy(to, p->values + element, (size_t)left * sizeof(float));
+        return ST_OK;
+    }
+    if (p->type != F64 && p->type != I64)
+        return read_full(p->fd, to, (size_t)left * stored, p->offset + element * (int64_t)stored, name, problem);
+    while (left > 0) {
+        int64_t some = left < CONVERT_BLOCK / 8 ? left : CONVERT_BLOCK / 8;
+
+        TRY(read_full(p->fd, f->block, (size_t)some * stored, p->offset + element * (int64_t)stored, name, problem));
+        TRY(narrow(p, name, f->block, some, element, to, problem));
+        element += some;
+        left -= some;
+        to += (size_t)some * given;
+    }
+    return ST_OK;
+}
+
+static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
+{
+    struct file_source *f = (struct file_source *)s;
+    size_t row_bytes = (size_t)f->part[array].row_elements * dtype_bytes(s->array[array].type);
+    char *at = to;
+
+    for (int64_t i = 0; i < n;) {
+        int64_t run = 1;
+
+        while (i + run < n && row[i + run] == row[i] + run)
+            run++;
+        if (row[i] < 0 || row[i] > s->rows - run)
+            return fail(problem, ST_INTERNAL, s->array[array].name, "row %" PRId64 " of %" PRId64 " was asked for", row[i],
+                        s->rows);
+        TRY(read_run(f, array, row[i], run, at, problem));
+        at += (size_t)run * row_bytes;
+        i += run;
+    }
+    return ST_OK;
+}
+
+static struct source *close_source(struct source *s)
+{
+    struct file_source *f = (struct file_source *)s;
+
+    for (int i = 0; i < f->n; i++) {
+        if (f->part[i].fd >= 0)
+            (void)close(f->part[i].fd);
+        if (f->part[i].values)
+            big_free(f->part[i].values, f->part[i].value_bytes);
+    }
+    arena_free(f->mem);
+    free(f);
+    return NULL;
+}
+
+/* What a model sees of a stored type. */
+static enum dtype given_type(enum dtype stored)
+{
+    switch (stored) {
+    case F64:
+        return F32;
+    case I64:
+        return I32;
+    case BOOL:
+        return U8;
+    default:
+        return stored;
+    }
+}
+
+static enum status open_file(struct db *db, const struct source_part *from, struct part *p, struct problem *problem)
+{
+    char path[1024];
+
+    snprintf(path, sizeof path, "%s/%s", db_folder(db), from->stored->path);
+    p->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (p->fd < 0)
+        return fail_errno(problem, errno, from->name, "open the stored array");
+    p->offset = from->stored->file_offset;
+    p->type = from->stored->type;
+    return ST_OK;
+}
+
+static enum status read_inline(const struct source_part *from, struct part *p, struct shape *shape, struct problem *problem)
+{
+    char *text = json_print(from->inline_numbers, 0);
+    size_t bytes = strlen(text), room = number_count(text, bytes), used;
+    void *values = NULL;
+
+    p->type = F32;
+    p->value_bytes = room * sizeof(float) + 1;
+    enum status status = try_alloc(p->value_bytes, "an array inside the request", &values, problem);
+    p->values = values;
+    if (status == ST_OK)
+        status = number_array(text, bytes, from->name, p->values, room, &shape->rank, shape->dim, &used, problem);
+    free(text);
+    return status;
+}
+
+static enum status open_part(struct db *db, const struct source_part *from, struct file_source *f, int64_t *rows,
+                             struct problem *problem)
+{
+    struct part *p = &f->part[f->n];
+    struct source_array *a = &f->s.array[f->n];
+    struct shape shape = SCALAR;
+
+    p->fd = -1;
+    f->n++; /* from here on close_source looks after it */
+    a->name = arena_text(f->mem, from->name);
+    if (from->stored) {
+        shape = from->stored->shape;
+        TRY(open_file(db, from, p, problem));
+    } else {
+        TRY(read_inline(from, p, &shape, problem));
+    }
+    if (shape.rank == 0)
+        return fail(problem, ST_INVALID, from->name,
+                    "is a single number; an array with at least one axis, its rows, is needed");
+    *rows = shape.dim[0];
+    a->type = given_type(p->type);
+    a->row = shape_without(&shape, 0);
+    p->row_elements = shape_count(&a->row);
+    return ST_OK;
+}
+
+static enum status check_lengths(const struct file_source *f, const int64_t *rows, struct problem *problem)
+{
+    CLEAN(text_done) struct text t = text_make(400);
+    bool equal = true;
+
+    for (int i = 0; i < f->n; i++) {
+        equal = equal && rows[i] == rows[0];
+        text_printf(&t, "%s%s has %" PRId64, i ? ", " : "", f->s.array[i].name, rows[i]);
+    }
+    if (!equal)
+        return fail(problem, ST_INVALID, f->s.array[0].name, "the arrays must have the same number of rows: %s%s", t.s,
+                    t.cut ? " ..." : "");
+    if (f->n == 0 || rows[0] == 0)
+        return fail(problem, ST_INVALID, f->n ? f->s.array[0].name : "", "there are no rows");
+    return ST_OK;
+}
+
+enum status source_open(struct db *db, const struct source_part *parts, int n_x, int n_y, int n_w, struct source **ret,
+                        struct problem *problem)
+{
+    OWNED(source_close) struct source *s = NULL;
+    struct file_source *f;
+    int64_t rows[MAX_ARRAYS] = {0};
+
+    if (n_x + n_y + n_w > MAX_ARRAYS)
+        return fail(problem, ST_TOO_LARGE, "", "%d arrays in one job, at most %d are possible", n_x + n_y + n_w, MAX_ARRAYS);
+    f = must_alloc(sizeof *f);
+    f->mem = arena_new();
+    f->s.gather = gather;
+    f->s.close = close_source;
+    f->s.n_inputs = n_x;
+    f->s.n_targets = n_y;
+    f->s.n_weights = n_w;
+    s = &f->s;
+    for (int i = 0; i < n_x + n_y + n_w; i++)
+        TRY(open_part(db, &parts[i], f, &rows[i], problem));
+    TRY(check_lengths(f, rows, problem));
+    f->s.rows = rows[0];
+    *ret = STEAL(s);
+    return ST_OK;
+}
