@@ -74,7 +74,7 @@ static void draw_running(struct watch *w, const struct json *job)
 
     if (!w->terminal || !json_int(json_get(p, "step"), &step) || !json_int(json_get(p, "steps_per_epoch"), &steps))
         return;
-    printf("\r\033[K");
+    printf("\r\033[KEpoch %.0f/%.0f ", json_number(json_get(p, "epoch")), json_number(json_get(p, "epochs")));
     draw_bar(step, steps);
     if (isfinite(json_number(json_get(p, "samples_per_second"))))
         printf(" %.0f samples/s", json_number(json_get(p, "samples_per_second")));
@@ -119,7 +119,7 @@ int watch_job(int64_t id)
         json_int(json_get(p, "epoch"), &epoch);
         json_int(json_get(p, "epochs"), &epochs);
         json_int(json_get(p, "steps_per_epoch"), &steps);
-        if (strcmp(json_text(json_get(job, "type")), "fit") == 0 && (epoch > w.printed || ended))
+        if (strcmp(json_text(json_get(job, "type")), "fit") == 0 && (epoch > w.printed + 1 || ended))
             print_finished(&w, steps, (int)epochs);
         if (ended)
             return print_end(&w, job, state);

@@ -38,6 +38,7 @@
 enum {
     CONNECTION_MEMORY = 32 << 10,
     SMALL_BODY = 1 << 20,   /* a refused body up to this is read first, so that the connection goes on */
+    DROP_BYTES = 64 << 20,
     QUEUE_PER_THREAD = 256, /* waiting requests; beyond them 503 */
     MAX_DAEMONS = 64,
     DRAIN_SECONDS = 3
@@ -56,15 +57,16 @@ struct exchange {
     struct connection *record;
     struct request request;
     struct reply reply;
-    int upload;                /* descriptor, -1: none */
+    int upload;                 /* descriptor, -1: none */
     int64_t received, reserved; /* bytes of the body; of the total in flight */
+    int64_t dropped;            /* bytes read after a refusal */
     atomic_llong *total;
-    bool refused;              /* the reply is made, the body is dropped */
-    bool done;                 /* the reply is made */
-    struct exchange *next;     /* in a pool's queue */
+    bool refused;          /* the reply is made, the body is dropped */
+    bool done;             /* the reply is made */
+    struct exchange *next; /* in a pool's queue */
 };
 
-struct pool { /* request threads */
+struct pool {             /* request threads */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t cond;
     struct exchange *first, *last;
@@ -105,7 +107,8 @@ static enum status address_parse(const char *listen, struct sockaddr_storage *re
     size_t n;
     int error;
 
-    if (!colon || colon == listen || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) || atol(colon + 1) > 65535)
+    if (!colon || colon == listen || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+        atol(colon + 1) > 65535)
         return fail(problem, ST_INVALID, "listen", "\"%.200s\" is not ADDRESS:PORT, as 127.0.0.1:8501 or [::1]:8501", listen);
     n = (size_t)(colon - listen);
     if (*listen == '[' && n > 2 && listen[n - 1] == ']') {
@@ -132,15 +135,16 @@ enum status http_check_listen(const char *listen, int allow_anyone, struct probl
 
     TRY(address_parse(listen, &address, &length, problem));
     if (!allow_anyone && !loopback((struct sockaddr *)&address))
-        return fail(problem, ST_INVALID, "listen",
-                    "%.200s can be reached from other machines and there are no keys yet: anybody could train, read and delete. "
-                    "Take a loopback address, or say --allow-anyone",
-                    listen);
+        return fail(
+            problem, ST_INVALID, "listen",
+            "%.200s can be reached from other machines and there are no keys yet: anybody could train, read and delete. "
+            "Take a loopback address, or say --allow-anyone",
+            listen);
     return ST_OK;
 }
 
-static enum status listening_socket(const struct sockaddr_storage *address, socklen_t length, bool shared, const char *listening,
-                                    int *ret, struct problem *problem)
+static enum status listening_socket(const struct sockaddr_storage *address, socklen_t length, bool shared,
+                                    const char *listening, int *ret, struct problem *problem)
 {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1, error;
 
@@ -210,9 +214,13 @@ static enum MHD_Result on_accept(void *arg, const struct sockaddr *address, sock
     return welcome ? MHD_YES : MHD_NO;
 }
 
-static int64_t after(double seconds) { return (int64_t)((clock_seconds() + seconds) * 1000); }
+static int64_t after(double seconds)
+{
+    return (int64_t)((clock_seconds() + seconds) * 1000);
+}
 
-static void on_connection(void *arg, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode what)
+static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode what)
 {
     struct http *h = arg;
     struct connection *c = *context;
@@ -343,7 +351,9 @@ static enum status reserve(struct exchange *x, int64_t bytes, struct problem *pr
 {
     const struct settings *s = x->http->server->settings;
     bool upload = x->request.endpoint->flags & ENDPOINT_UPLOAD;
-    int64_t limit = upload ? s->upload_total : s->memory_limit / 8 > 2 * s->body_limit ? s->memory_limit / 8 : 2 * s->body_limit;
+    int64_t limit = upload                                    ? s->upload_total
+                    : s->memory_limit / 8 > 2 * s->body_limit ? s->memory_limit / 8
+                                                              : 2 * s->body_limit;
     int64_t more = bytes - x->reserved;
 
     if (more <= 0)
@@ -377,7 +387,7 @@ static enum status take(struct exchange *x, const char *data, size_t n, struct p
             if (written < 0 && errno == EINTR)
                 continue;
             if (written < 0)
-                return fail_errno(problem, errno, r->path, "store the upload");
+                return fail_errno(problem, errno, "", "store the upload");
             data += written;
             n -= (size_t)written;
         }
@@ -480,7 +490,8 @@ static enum MHD_Result exchange_handle(struct exchange *x)
     if (pool_push(x->request.endpoint->flags & ENDPOINT_UPLOAD ? &h->uploads : &h->requests, x))
         return MHD_YES;
     (void)fail(&problem, ST_BUSY, "", "%s",
-               atomic_load(&h->server->stopping) ? "the daemon is stopping" : "too many requests wait already; try again later");
+               atomic_load(&h->server->stopping) ? "the daemon is stopping"
+                                                 : "too many requests wait already; try again later");
     refuse(x, &problem);
     MHD_resume_connection(x->connection);
     return MHD_YES;
@@ -493,10 +504,13 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     struct exchange *x = *context;
     struct problem problem;
 
-    (void)version;
     if (!x) {
         *context = x = exchange_new(h, connection, url, method);
         x->refused = x->done = !route_begin(&x->request, &x->reply);
+        if (!x->refused && !x->request.host && strcmp(version, MHD_HTTP_VERSION_1_0) != 0) {
+            (void)fail(&problem, ST_MALFORMED, "Host", "the header is missing");
+            refuse(x, &problem);
+        }
         if (!x->refused && reserve(x, x->request.length, &problem) != ST_OK)
             refuse(x, &problem);
         if (x->refused && (x->request.length > SMALL_BODY || header(connection, MHD_HTTP_HEADER_EXPECT)))
@@ -507,9 +521,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         if (!x->refused && take(x, data, *bytes, &problem) != ST_OK) {
             refuse(x, &problem);
         } else if (x->refused) {
-            x->received += (int64_t)*bytes;
-            if (x->received > h->server->settings->upload_limit)
-                return MHD_NO;
+            x->dropped += (int64_t)*bytes;
+            if (x->dropped > DROP_BYTES && x->dropped > x->request.length)
+                return MHD_NO; /* a body without an announced end, or one that lied */
         }
         *bytes = 0;
         return MHD_YES;
@@ -628,15 +642,11 @@ static struct MHD_Daemon *daemon_start(struct http *h, int fd, bool ipv6)
     const struct settings *s = h->server->settings;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (ipv6 ? MHD_USE_IPv6 : 0);
 
-    return MHD_start_daemon(flags, 0, on_accept, h, on_request, h,
-                            MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
-                            MHD_OPTION_LISTEN_SOCKET, fd,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-                            MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->connection_limit,
-                            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(s->idle_seconds + 1),
+    return MHD_start_daemon(flags, 0, on_accept, h, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
+                            MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
+                            (unsigned)s->connection_limit, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(s->idle_seconds + 1),
                             MHD_OPTION_END);
 }
 
@@ -687,9 +697,15 @@ enum status http_start(struct server *s, struct http **ret, struct problem *prob
     return ST_OK;
 }
 
-const char *http_url(const struct http *h) { return h->url; }
+const char *http_url(const struct http *h)
+{
+    return h->url;
+}
 
-const char *http_library(void) { return MHD_get_version(); }
+const char *http_library(void)
+{
+    return MHD_get_version();
+}
 
 void http_stop(struct http *h)
 {

@@ -22,7 +22,7 @@ enum status http_check_listen(const char *listen, int allow_anyone, struct probl
 /* Binds and lets go: ST_CONFLICT if another process has the port. For the start, before anything is begun. */
 enum status http_check_free(const char *listen, struct problem *problem);
 const char *http_url(const struct http *h); /* "http://127.0.0.1:8501", with the port that was bound */
-const char *http_library(void);              /* version of libmicrohttpd */
+const char *http_library(void);             /* version of libmicrohttpd */
 void http_sweep(struct http *h);            /* closes connections whose time for a header is over */
 /* Takes no new connection, answers what is under way, ends. NULL is fine. */
 void http_stop(struct http *h);

@@ -85,7 +85,8 @@ static enum status read_model(struct work *w, struct db *db, const struct job_bo
                     "\"%.140s\" is no name: a letter or digit, then up to 127 letters, digits, '.', '_' or '-'", ref.name);
     w->name = ref.name;
     if (ref.architecture && ref.version >= 0)
-        return fail(problem, ST_INVALID, "/model", "\"architecture\" begins a new model, \"version\" goes on from one: say one of both");
+        return fail(problem, ST_INVALID, "/model",
+                    "\"architecture\" begins a new model, \"version\" goes on from one: say one of both");
     if (!ref.architecture)
         return read_base(w, db, &ref, body->pinned, problem);
     if (w->type != WORK_FIT)
@@ -140,7 +141,8 @@ static enum status read_arguments(struct work *w, const struct job_body *body, s
 
         snprintf(pointer, sizeof pointer, "/%s", work_names[i]);
         if (i == (int)w->type && !given[i])
-            return fail(problem, ST_INVALID, pointer, "is missing: a job of type \"%s\" has its arguments there", work_names[i]);
+            return fail(problem, ST_INVALID, pointer, "is missing: a job of type \"%s\" has its arguments there",
+                        work_names[i]);
         if (i != (int)w->type && given[i])
             return fail(problem, ST_INVALID, pointer, "does not belong into a job of type \"%s\"", work_names[w->type]);
     }
@@ -477,19 +479,34 @@ static const struct field model_fields[] = {
     {0},
 };
 
-#define JOB_ROWS                                                                                                              \
-    {"type", FIELD_CHOICE, offsetof(struct job_body, type), .choices = work_names, .flags = FIELD_REQUIRED,                    \
-     .doc = "what is to be done"},                                                                                            \
-        {"model", FIELD_JSON, offsetof(struct job_body, model), .flags = FIELD_REQUIRED, .doc = "the model"},                  \
-        {"compile", FIELD_JSON, offsetof(struct job_body, compile), .doc = "arguments of compile()"},                          \
-        {"fit", FIELD_JSON, offsetof(struct job_body, fit), .doc = "arguments of fit()"},                                      \
-        {"evaluate", FIELD_JSON, offsetof(struct job_body, evaluate), .doc = "arguments of evaluate()"},                       \
-        {"predict", FIELD_JSON, offsetof(struct job_body, predict), .doc = "arguments of predict()"},                          \
-        {"device", FIELD_TEXT, offsetof(struct job_body, device), .max = 32, .preset_text = "auto",                            \
-         .doc = "auto, cpu, or one lane's device as cpu:0"},                                                                   \
-        {"seed", FIELD_INT, offsetof(struct job_body, seed), .preset = -1, .min = 0, .max = 0x1p63,                            \
-         .doc = "of everything random; absent: one is drawn and shown"},                                                       \
-        {"priority", FIELD_INT, offsetof(struct job_body, priority), .min = -1000, .max = 1000, .doc = "higher goes first"}
+#define JOB_ROWS                                                                                                          \
+    {"type",                                                                                                              \
+     FIELD_CHOICE,                                                                                                        \
+     offsetof(struct job_body, type),                                                                                     \
+     .choices = work_names,                                                                                               \
+     .flags = FIELD_REQUIRED,                                                                                             \
+     .doc = "what is to be done"},                                                                                        \
+        {"model", FIELD_JSON, offsetof(struct job_body, model), .flags = FIELD_REQUIRED, .doc = "the model"},             \
+        {"compile", FIELD_JSON, offsetof(struct job_body, compile), .doc = "arguments of compile()"},                     \
+        {"fit", FIELD_JSON, offsetof(struct job_body, fit), .doc = "arguments of fit()"},                                 \
+        {"evaluate", FIELD_JSON, offsetof(struct job_body, evaluate), .doc = "arguments of evaluate()"},                  \
+        {"predict", FIELD_JSON, offsetof(struct job_body, predict), .doc = "arguments of predict()"},                     \
+        {"device",                                                                                                        \
+         FIELD_TEXT,                                                                                                      \
+         offsetof(struct job_body, device),                                                                               \
+         .max = 32,                                                                                                       \
+         .preset_text = "auto",                                                                                           \
+         .doc = "auto, cpu, or one lane's device as cpu:0"},                                                              \
+        {"seed",                                                                                                          \
+         FIELD_INT,                                                                                                       \
+         offsetof(struct job_body, seed),                                                                                 \
+         .preset = -1,                                                                                                    \
+         .min = 0,                                                                                                        \
+         .max = 0x1p63,                                                                                                   \
+         .doc = "of everything random; absent: one is drawn and shown"},                                                  \
+    {                                                                                                                     \
+        "priority", FIELD_INT, offsetof(struct job_body, priority), .min = -1000, .max = 1000, .doc = "higher goes first" \
+    }
 
 const struct field job_fields[] = {JOB_ROWS, {0}};
 const struct field stored_fields[] = {

@@ -27,18 +27,18 @@ extern const struct field stored_fields[]; /* as stored: with "horn" */
 struct work {
     struct arena *mem;
     enum work_type type;
-    const char *name;             /* of the model */
+    const char *name; /* of the model */
     struct model *model;
     struct version_row base;      /* version that it goes on from or uses; id 0: none */
     const char *architecture;     /* as posted or of the base */
     struct compile_spec *compile; /* NULL for predict */
     struct fit_spec *spec;
-    struct weights *layout;       /* laid out */
+    struct weights *layout; /* laid out */
     struct source *train, *validation;
-    int64_t *array_ids;           /* of the datasets in use */
-    const char **references;      /* "mnist/x_train", one per id */
+    int64_t *array_ids;      /* of the datasets in use */
+    const char **references; /* "mnist/x_train", one per id */
     int n_arrays;
-    struct json *inner[2];        /* documents that the specs point into: base's compile, a text architecture */
+    struct json *inner[2]; /* documents that the specs point into: base's compile, a text architecture */
 };
 
 /* body: of a posted or stored document, which must outlive the work. Problems point into it. */
@@ -54,7 +54,7 @@ char *work_prepare(const struct work *w, char **raw_shapes); /* for version_new;
 /* What the job will need, by planning its largest step on no device. */
 struct work_cost {
     size_t weights, gradients, slots, activations, total; /* bytes */
-    double flops; /* of one step of `batch` rows */
+    double flops;                                         /* of one step of `batch` rows */
     int64_t batch;
 };
 enum status work_cost(const struct work *w, struct work_cost *ret, struct problem *problem);

@@ -43,8 +43,8 @@ struct lane {
     int number, threads;
     char name[32]; /* "cpu:0" */
     struct device *device;
-    int64_t job;        /* that runs now, 0: none; guarded by lanes->lock */
-    atomic_bool wanted; /* its cancelling; set under lanes->lock */
+    int64_t job;          /* that runs now, 0: none; guarded by lanes->lock */
+    atomic_bool wanted;   /* its cancelling; set under lanes->lock */
     pthread_mutex_t lock; /* guards shown */
     struct json *shown;   /* progress of the running job, NULL before the first */
     /* of the running job, the lane's thread alone */
@@ -52,8 +52,8 @@ struct lane {
     struct work *work;
     double checkpointed; /* clock */
     int64_t checkpoint_number;
-    int64_t rows_seen;   /* for the counter of samples */
-    char *metrics;       /* JSON object of the last epoch, for the version */
+    int64_t rows_seen; /* for the counter of samples */
+    char *metrics;     /* JSON object of the last epoch, for the version */
 };
 
 struct lanes {
@@ -66,7 +66,10 @@ struct lanes {
     struct lane *lane;
 };
 
-static struct db *db_of(const struct lane *l) { return l->lanes->server->db; }
+static struct db *db_of(const struct lane *l)
+{
+    return l->lanes->server->db;
+}
 
 /* --- progress -------------------------------------------------------------------------------------------------------------- */
 
@@ -134,7 +137,10 @@ static char *shown_text(struct lane *l)
 
 /* --- patience ---------------------------------------------------------------------------------------------------------------- */
 
-static bool may_pass(enum status s) { return s == ST_DISK_FULL || s == ST_STORAGE; }
+static bool may_pass(enum status s)
+{
+    return s == ST_DISK_FULL || s == ST_STORAGE;
+}
 
 static void pause_writing(const struct lane *l)
 {
@@ -143,18 +149,21 @@ static void pause_writing(const struct lane *l)
 }
 
 /* expression: a call that stores something. Tried again while the disk is full, until `seconds` are over or the daemon stops. */
-#define PATIENTLY(lane, seconds, expression)                                                                        \
-    ({                                                                                                              \
-        double until_ = clock_seconds() + (seconds);                                                                \
-        enum status tried_;                                                                                         \
+#define PATIENTLY(lane, seconds, expression)                                                                              \
+    ({                                                                                                                    \
+        double until_ = clock_seconds() + (seconds);                                                                      \
+        enum status tried_;                                                                                               \
         while (tried_ = (expression), may_pass(tried_) && clock_seconds() < until_ && !atomic_load(&(lane)->lanes->stop)) \
-            pause_writing(lane);                                                                                    \
-        tried_;                                                                                                     \
+            pause_writing(lane);                                                                                          \
+        tried_;                                                                                                           \
     })
 
 /* --- the sink ---------------------------------------------------------------------------------------------------------------- */
 
-static struct lane *lane_of(struct sink *s) { return (struct lane *)s; }
+static struct lane *lane_of(struct sink *s)
+{
+    return (struct lane *)s;
+}
 
 static unsigned sink_poll(struct sink *s)
 {
@@ -267,7 +276,10 @@ static enum status sink_file(struct sink *s, const char *name, bool weights_only
     return PATIENTLY(l, PATIENCE_SECONDS, put_file(l, name, weights_only, now, problem));
 }
 
-static void sink_note(struct sink *s, const char *line) { log_event(LOG_INFO, lane_of(s)->row.id, "%s", line); }
+static void sink_note(struct sink *s, const char *line)
+{
+    log_event(LOG_INFO, lane_of(s)->row.id, "%s", line);
+}
 
 /* --- results ----------------------------------------------------------------------------------------------------------------- */
 
@@ -297,10 +309,14 @@ static enum status publish(struct lane *l, const struct snapshot *last, int64_t 
 static enum status fit_result(void *context, const struct snapshot *last, struct problem *problem)
 {
     struct lane *l = context;
-    int64_t version;
+    struct registry *registry = l->lanes->server->registry;
+    int64_t version = 0;
+    enum status status;
 
-    TRY(PATIENTLY(l, PATIENCE_SECONDS, publish(l, last, &version, problem)));
-    registry_swap(l->lanes->server->registry, l->work->name, version);
+    registry_swap_begin(registry, l->work->name);
+    status = PATIENTLY(l, PATIENCE_SECONDS, publish(l, last, &version, problem));
+    registry_swap_end(registry, l->work->name, version);
+    TRY(status);
     log_event(LOG_INFO, l->row.id, "done: %s version %lld", l->work->name, (long long)version);
     return ST_OK;
 }
@@ -360,8 +376,8 @@ static enum status read_version(struct lane *l, struct h5 *f, struct start *s, b
     s->now = (struct snapshot){.model = w->model, .layout = w->layout, .weights = s->weights, .rate = NAN};
     if (!with_optimizer)
         return ST_OK;
-    TRY(try_alloc((size_t)w->compile->optimizer.n_slots * w->layout->trainable_bytes, "the version's optimizer state", &s->slots,
-                  problem));
+    TRY(try_alloc((size_t)w->compile->optimizer.n_slots * w->layout->trainable_bytes, "the version's optimizer state",
+                  &s->slots, problem));
     s->slot_bytes = (size_t)w->compile->optimizer.n_slots * w->layout->trainable_bytes;
     TRY(keras_h5_read_optimizer(f, w->model, w->layout, &w->compile->optimizer, s->slots, &s->now.updates, &rate, &found, note,
                                 problem));
@@ -403,7 +419,8 @@ static enum status run_fit(struct lane *l, bool compile_given, struct problem *p
     enum fit_end end = FIT_DONE;
 
     if (l->row.checkpoint) {
-        TRY(checkpoint_load(db_of(l), l->row.checkpoint, w->model, w->layout, &w->compile->optimizer, &start.checkpoint, problem));
+        TRY(checkpoint_load(db_of(l), l->row.checkpoint, w->model, w->layout, &w->compile->optimizer, &start.checkpoint,
+                            problem));
         setup.start = &start.checkpoint->now;
         setup.resume = true;
         log_event(LOG_INFO, l->row.id, "goes on at epoch %d, step %lld", start.checkpoint->now.epoch + 1,
@@ -522,12 +539,8 @@ static enum status open_predictions(struct lane *l, struct predictions *p, struc
     struct work *w = l->work;
     OWNED(program_free) struct program *program = NULL;
     struct array_shape x[MAX_ARRAYS];
-    struct program_request r = {.model = w->model,
-                                .prepare = w->spec->prepare,
-                                .mode = PROGRAM_PREDICT,
-                                .batch = 1,
-                                .x = x,
-                                .weights = w->layout};
+    struct program_request r = {
+        .model = w->model, .prepare = w->spec->prepare, .mode = PROGRAM_PREDICT, .batch = 1, .x = x, .weights = w->layout};
 
     for (int i = 0; i < w->model->n_inputs; i++)
         x[i] = (struct array_shape){w->train->array[i].type, w->train->array[i].row};
@@ -600,7 +613,8 @@ static enum status run_claimed(struct lane *l, struct arena *mem, struct problem
     struct job_body body = {0};
     enum status status;
 
-    TRY(json_parse(l->row.request, strlen(l->row.request), &(struct json_limits){.bytes = 1u << 31}, JSON_NAN, &document, problem));
+    TRY(json_parse(l->row.request, strlen(l->row.request), &(struct json_limits){.bytes = 1u << 31}, JSON_NAN, &document,
+                   problem));
     TRY(field_parse(stored_fields, document, &body, mem, "", FIELD_STRICT, NULL, problem));
     TRY(PATIENTLY(l, PATIENCE_SECONDS, note_environment(l, problem)));
     TRY(work_open(db_of(l), &body, &l->work, problem));
@@ -825,7 +839,10 @@ struct json *lanes_progress(struct lanes *all, int64_t id)
     return found;
 }
 
-int lanes_count(const struct lanes *all) { return all->n; }
+int lanes_count(const struct lanes *all)
+{
+    return all->n;
+}
 
 int lanes_busy(struct lanes *all)
 {
@@ -838,9 +855,15 @@ int lanes_busy(struct lanes *all)
     return n;
 }
 
-const char *lanes_device(const struct lanes *all, int i) { return all->lane[i].name; }
+const char *lanes_device(const struct lanes *all, int i)
+{
+    return all->lane[i].name;
+}
 
-const char *lanes_describe(const struct lanes *all, int i) { return all->backend->describe(all->lane[i].device); }
+const char *lanes_describe(const struct lanes *all, int i)
+{
+    return all->backend->describe(all->lane[i].device);
+}
 
 int64_t lanes_job(struct lanes *all, int i)
 {

@@ -33,8 +33,8 @@ struct json *progress_json(const struct progress *p);
 
 int lanes_count(const struct lanes *l);
 int lanes_busy(struct lanes *l);
-const char *lanes_device(const struct lanes *l, int i);    /* "cpu:0" */
-const char *lanes_describe(const struct lanes *l, int i);  /* the backend's words on it */
-int64_t lanes_job(struct lanes *l, int i);                 /* that it runs now; 0: none */
+const char *lanes_device(const struct lanes *l, int i);   /* "cpu:0" */
+const char *lanes_describe(const struct lanes *l, int i); /* the backend's words on it */
+int64_t lanes_job(struct lanes *l, int i);                /* that it runs now; 0: none */
 
 #endif

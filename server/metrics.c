@@ -37,9 +37,15 @@ void metrics_predict(double seconds, int64_t samples)
     atomic_fetch_add_explicit(&predict_samples, samples, memory_order_relaxed);
 }
 
-void metrics_samples(int64_t n) { atomic_fetch_add_explicit(&trained_samples, n, memory_order_relaxed); }
+void metrics_samples(int64_t n)
+{
+    atomic_fetch_add_explicit(&trained_samples, n, memory_order_relaxed);
+}
 
-void metrics_attempt(void) { atomic_fetch_add_explicit(&attempts, 1, memory_order_relaxed); }
+void metrics_attempt(void)
+{
+    atomic_fetch_add_explicit(&attempts, 1, memory_order_relaxed);
+}
 
 void metrics_checkpoint(double seconds)
 {
@@ -102,7 +108,8 @@ void metrics_print(struct server *s, struct text *t)
     one_value(t, "horn_queue_length", "gauge", "Jobs that wait for a lane.", (double)jobs_count(s->db, JOB_QUEUED));
     one_value(t, "horn_lanes", "gauge", "Lanes.", s->lanes ? lanes_count(s->lanes) : 0);
     one_value(t, "horn_lanes_busy", "gauge", "Lanes that run a job.", s->lanes ? lanes_busy(s->lanes) : 0);
-    one_value(t, "horn_job_attempts_total", "counter", "Jobs that a lane began or went on with.", (double)atomic_load(&attempts));
+    one_value(t, "horn_job_attempts_total", "counter", "Jobs that a lane began or went on with.",
+              (double)atomic_load(&attempts));
     one_value(t, "horn_samples_trained_total", "counter", "Samples that went through training steps.",
               (double)atomic_load(&trained_samples));
     one_value(t, "horn_checkpoints_total", "counter", "Checkpoints written.", (double)atomic_load(&checkpoints));

@@ -8,10 +8,10 @@
 
 struct server;
 
-void metrics_request(int code);           /* an answered HTTP request */
+void metrics_request(int code);                        /* an answered HTTP request */
 void metrics_predict(double seconds, int64_t samples); /* an answered predict call */
-void metrics_samples(int64_t n);          /* rows that went through a training step */
-void metrics_attempt(void);               /* a job was claimed */
+void metrics_samples(int64_t n);                       /* rows that went through a training step */
+void metrics_attempt(void);                            /* a job was claimed */
 void metrics_checkpoint(double seconds);
 
 /* The page in text format 0.0.4. Reads the queue's lengths from the database. */

@@ -12,7 +12,10 @@ static const struct {
     enum dtype type;
 } types[] = {{"<f4", F32}, {"<f8", F64}, {"<f2", F16}, {"<i8", I64}, {"<i4", I32}, {"|u1", U8}, {"|b1", BOOL}};
 
-static enum status not_npy(struct problem *problem, const char *what) { return fail(problem, ST_INVALID, "", "the .npy body %s", what); }
+static enum status not_npy(struct problem *problem, const char *what)
+{
+    return fail(problem, ST_INVALID, "", "the .npy body %s", what);
+}
 
 /* The text behind 'key': in the header, NULL if there is none. */
 static const char *value_of_key(const char *header, const char *key)
@@ -67,8 +70,10 @@ static enum status read_header(const char *header, struct npy *a, struct problem
     while (i < COUNT(types) && !(descr[0] == '\'' && strncmp(descr + 1, types[i].descr, 3) == 0 && descr[4] == '\''))
         i++;
     if (i == COUNT(types))
-        return fail(problem, ST_INVALID, "", "the .npy body has elements of type %.12s; float32, float64, float16, int32, int64, "
-                    "uint8 and bool (little-endian) are read", descr);
+        return fail(problem, ST_INVALID, "",
+                    "the .npy body has elements of type %.12s; float32, float64, float16, int32, int64, "
+                    "uint8 and bool (little-endian) are read",
+                    descr);
     a->type = types[i].type;
     return ST_OK;
 }
@@ -93,7 +98,8 @@ enum status npy_read(const char *bytes, size_t n, struct npy *ret, struct proble
     TRY(shape_checked(&a.shape, "", problem));
     a.count = shape_count(&a.shape);
     a.data = bytes + before + length;
-    if ((n - before - length) / dtype_bytes(a.type) < (size_t)a.count || (n - before - length) != (size_t)a.count * dtype_bytes(a.type))
+    if ((n - before - length) / dtype_bytes(a.type) < (size_t)a.count ||
+        (n - before - length) != (size_t)a.count * dtype_bytes(a.type))
         return fail(problem, ST_INVALID, "", "the .npy body has %zu bytes of data, its shape %s needs %zu", n - before - length,
                     shape_text(&a.shape).s, (size_t)a.count * dtype_bytes(a.type));
     *ret = a;

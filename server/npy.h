@@ -14,7 +14,7 @@ struct npy { /* what a header says; data points into the bytes that were read */
 
 /* ST_INVALID: not .npy, cut off, Fortran order, big-endian, or a type that is no number. */
 enum status npy_read(const char *bytes, size_t n, struct npy *ret, struct problem *problem);
-void npy_floats(const struct npy *a, float *to);                         /* all elements as float32 */
+void npy_floats(const struct npy *a, float *to);                           /* all elements as float32 */
 void npy_print(struct text *t, const float *v, const struct shape *shape); /* version 1, '<f4' */
 
 #endif

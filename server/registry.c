@@ -2,7 +2,7 @@
  *
  * One table of loaded versions under one mutex, which is never held over anything slow; loading has a mutex of its own, so that
  * two requests do not load the same version twice. Since this process is the only writer of the folder, what `newest` remembers
- * stays true until registry_swap or registry_forget.
+ * stays true until a swap or registry_forget.
  *
  * A predictor belongs to one thread at a time: a version keeps the idle ones in a list. Each has a device handle of one thread,
  * because handles are not shared between threads; the weights are shared by all, being read only. */
@@ -26,9 +26,9 @@ struct slot { /* a predictor and its device */
 struct loaded {
     struct version v; /* first: readers hold its address */
     struct loaded *next;
-    int refs;          /* with one of the table while `listed`; guarded by registry->lock */
+    int refs; /* with one of the table while `listed`; guarded by registry->lock */
     bool listed;
-    double used;       /* clock of the last get; guarded by registry->lock */
+    double used; /* clock of the last get; guarded by registry->lock */
     const struct backend *backend;
     struct device *device; /* that holds the weights */
     pthread_mutex_t lock;  /* guards idle and out */
@@ -38,6 +38,7 @@ struct loaded {
 struct newest {
     struct newest *next;
     int64_t number;
+    int changing; /* commits under way: `number` may be old */
     char name[129];
 };
 
@@ -269,16 +270,23 @@ static enum status load(struct registry *g, const struct version_row *row, struc
     return ST_OK;
 }
 
-static void remember_newest(struct registry *g, const char *name, int64_t number)
+static struct newest *make_newest(struct registry *g, const char *name)
 {
     struct newest *n = find_newest(g, name);
 
-    if (!n) {
-        n = must_alloc(sizeof *n);
-        snprintf(n->name, sizeof n->name, "%s", name);
-        n->next = g->newest;
-        g->newest = n;
-    }
+    if (n)
+        return n;
+    n = must_alloc(sizeof *n);
+    snprintf(n->name, sizeof n->name, "%s", name);
+    n->next = g->newest;
+    g->newest = n;
+    return n;
+}
+
+static void remember_newest(struct registry *g, const char *name, int64_t number)
+{
+    struct newest *n = make_newest(g, name);
+
     if (number > n->number)
         n->number = number;
 }
@@ -291,7 +299,7 @@ static struct loaded *take(struct registry *g, const char *name, int64_t number)
 
     pthread_mutex_lock(&g->lock);
     n = number ? NULL : find_newest(g, name);
-    l = number || n ? find(g, name, number ? number : n->number) : NULL;
+    l = number || (n && !n->changing) ? find(g, name, number ? number : n->number) : NULL;
     if (l) {
         l->refs++;
         l->used = clock_seconds();
@@ -439,14 +447,22 @@ void version_return(struct version *v, struct predictor *p)
     pthread_mutex_unlock(&l->lock);
 }
 
-void registry_swap(struct registry *g, const char *name, int64_t number)
+void registry_swap_begin(struct registry *g, const char *name)
+{
+    pthread_mutex_lock(&g->lock);
+    make_newest(g, name)->changing++;
+    pthread_mutex_unlock(&g->lock);
+}
+
+void registry_swap_end(struct registry *g, const char *name, int64_t number)
 {
     struct loaded *old = NULL;
     struct newest *n;
 
     pthread_mutex_lock(&g->lock);
-    n = find_newest(g, name);
-    if (n && n->number != number)
+    n = make_newest(g, name);
+    n->changing -= n->changing > 0; /* the model may have been deleted meanwhile, and the entry with it */
+    if (number > n->number)
         old = find(g, name, n->number);
     remember_newest(g, name, number);
     if (old && !unlist(g, old))

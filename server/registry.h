@@ -24,7 +24,7 @@ struct version { /* what readers see: immutable */
     int64_t number;
     struct model *model;
     struct weights *layout;
-    void *weights; /* flat region on the device */
+    void *weights;             /* flat region on the device */
     struct prepare **prepare;  /* per input; entries may be NULL */
     struct shape *rows;        /* per input: row shape that predict takes */
     struct shape *output_rows; /* per output */
@@ -44,7 +44,10 @@ void registry_release(struct registry *g, struct version *v);
 enum status version_borrow(struct version *v, bool may_make, struct predictor **ret, struct problem *problem);
 void version_return(struct version *v, struct predictor *p);
 
-void registry_swap(struct registry *g, const char *name, int64_t number); /* `number` is the newest now */
+/* Around the commit of a new version: from begin on, requests for the newest one ask the database, so that whoever has seen the job done
+ * also gets its version. number 0: it did not come to a version. */
+void registry_swap_begin(struct registry *g, const char *name);
+void registry_swap_end(struct registry *g, const char *name, int64_t number);
 void registry_forget(struct registry *g, const char *name);               /* the model was deleted */
 int registry_count(struct registry *g);
 int64_t registry_bytes(struct registry *g);

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-void reply_init(struct reply *r) { *r = (struct reply){.code = 200, .body = text_make(REPLY_LIMIT), .file = -1}; }
+void reply_init(struct reply *r)
+{
+    *r = (struct reply){.code = 200, .body = text_make(REPLY_LIMIT), .file = -1};
+}
 
 void reply_clear(struct reply *r)
 {

@@ -14,10 +14,10 @@ struct reply {
     int code;                 /* HTTP status */
     const char *content_type; /* static text */
     struct text body;
-    int file;                 /* descriptor of the file that is the body, or -1 */
+    int file; /* descriptor of the file that is the body, or -1 */
     int64_t file_bytes;
     char location[320], allow[64], file_name[160]; /* "": no such header */
-    int retry_after;          /* seconds; 0: no such header */
+    int retry_after;                               /* seconds; 0: no such header */
     bool later; /* set by a handler that will not do this in the HTTP thread: it is called again in a request thread */
 };
 

@@ -5,7 +5,7 @@
  * was rebound to 127.0.0.1 stands in Host. */
 #include "server/route.h"
 
-#include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static bool path_fits(const char *template, const char *path, struct request *r,
         char *value;
 
         if (*template != '{') {
-            if (*template++ != *path++)
+            if (*template ++ != *path++)
                 return false;
             continue;
         }
@@ -221,6 +221,31 @@ static enum status begin(struct request *r, struct reply *reply, struct problem 
     return ST_OK;
 }
 
+/* NaN and Infinity are no JSON, but Keras prints them in layer configurations. */
+static enum status refuse_nan(const struct json *j, const char *pointer, const char *but_below, struct problem *problem)
+{
+    if (json_type(j) == JSON_NUMBER && !isfinite(json_number(j)))
+        return fail(problem, ST_MALFORMED, pointer, "NaN and Infinity are no JSON; they are read below %s alone", but_below);
+    if (json_type(j) != JSON_OBJECT && json_type(j) != JSON_ARRAY)
+        return ST_OK;
+    int i = 0;
+    for (const struct json *item = json_first(j); item; item = json_next(item), i++) {
+        CLEAN(text_done) struct text here = text_make(256);
+
+        if (json_type(item) != JSON_NUMBER && json_type(item) != JSON_OBJECT && json_type(item) != JSON_ARRAY)
+            continue;
+        if (json_type(item) == JSON_NUMBER && isfinite(json_number(item)))
+            continue;
+        if (json_type(j) == JSON_OBJECT)
+            text_printf(&here, "%s/%s", pointer, json_key(item));
+        else
+            text_printf(&here, "%s/%d", pointer, i);
+        if (strcmp(here.s, but_below) != 0)
+            TRY(refuse_nan(item, here.s, but_below, problem));
+    }
+    return ST_OK;
+}
+
 static enum status handle(struct request *r, struct reply *reply, struct problem *problem)
 {
     const struct endpoint *e = r->endpoint;
@@ -232,9 +257,11 @@ static enum status handle(struct request *r, struct reply *reply, struct problem
     if (e->body) {
         if (!r->body_bytes)
             return fail(problem, ST_MALFORMED, "", "the request has no body; %s %s takes a JSON object", e->method, e->path);
-        TRY(json_parse(r->body, r->body_bytes, &limits, e->flags & ENDPOINT_NAN ? JSON_NAN : 0, &json, problem));
+        TRY(json_parse(r->body, r->body_bytes, &limits, e->nan_below ? JSON_NAN : 0, &json, problem));
         if (json_type(json) != JSON_OBJECT)
             return fail(problem, ST_INVALID, "", "the body is %s, it must be an object", json_type_name(json_type(json)));
+        if (e->nan_below)
+            TRY(refuse_nan(json, "", e->nan_below, problem));
         body = arena_alloc(r->mem, e->body_size);
         TRY(field_parse(e->body, json, body, r->mem, "", FIELD_STRICT, NULL, problem));
         r->json = json;

@@ -19,37 +19,37 @@ struct request;
 enum endpoint_flag {
     ENDPOINT_SLOW = 1,   /* waits for the disk or computes: never in an HTTP thread */
     ENDPOINT_UPLOAD = 2, /* the body is streamed to a file: request.upload */
-    ENDPOINT_RAW = 4,    /* the handler reads the body itself: request.body */
-    ENDPOINT_NAN = 8     /* the JSON body may hold NaN and Infinity (in a model's architecture); the handler looks where */
+    ENDPOINT_RAW = 4     /* the handler reads the body itself: request.body */
 };
 
 struct endpoint {
     const char *method, *path; /* "POST", "/api/v1/jobs" */
     const char *operation;     /* operationId in api-spec/openapi.yaml */
     unsigned flags;
-    const struct field *body;  /* table of the JSON body; NULL: no body, or UPLOAD, or RAW */
+    const struct field *body; /* table of the JSON body; NULL: no body, or UPLOAD, or RAW */
     size_t body_size;
     enum status (*handle)(struct request *r, const void *body, struct reply *reply, struct problem *problem);
+    const char *nan_below; /* pointer of the member in which NaN and Infinity are read, as Keras prints them; NULL: nowhere */
 };
 
 enum { MAX_PARAMS = 4, MAX_QUERY = 16 };
 
 struct request {
     struct server *server;
-    struct arena *mem;        /* lives as long as the request */
-    const char *method, *path; /* path decoded, without the query */
+    struct arena *mem;                                                   /* lives as long as the request */
+    const char *method, *path;                                           /* path decoded, without the query */
     const char *host, *origin, *content_type, *accept, *idempotency_key; /* headers; NULL: absent */
     int n_query;
     struct {
         const char *key, *value;
     } query[MAX_QUERY];
-    int64_t length;           /* announced; -1: not */
-    char *body;               /* collected, terminated; NULL: none */
+    int64_t length; /* announced; -1: not */
+    char *body;     /* collected, terminated; NULL: none */
     size_t body_bytes;
-    char upload[512];         /* path of the streamed file, "" if there is none (left). A handler that takes it sets "" */
+    char upload[512]; /* path of the streamed file, "" if there is none (left). A handler that takes it sets "" */
     int64_t upload_bytes;
-    const struct json *json;  /* the parsed body */
-    bool worker;              /* in a request thread: may wait */
+    const struct json *json; /* the parsed body */
+    bool worker;             /* in a request thread: may wait */
 
     const struct endpoint *endpoint;
     const char *param[MAX_PARAMS]; /* of the template, in its order */

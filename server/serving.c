@@ -32,8 +32,8 @@ bool serving_is_small(const struct version *v, size_t bytes, int64_t n)
 /* --- inputs ------------------------------------------------------------------------------------------------------------------- */
 
 /* The batch axis is the caller's, all others exactly the model's. */
-static enum status check_shape(const struct version *v, int i, const char *pointer, const struct shape *got, struct prediction *p,
-                               struct problem *problem)
+static enum status check_shape(const struct version *v, int i, const char *pointer, const struct shape *got,
+                               struct prediction *p, struct problem *problem)
 {
     const struct shape *row = &v->rows[i];
     struct shape want = {.rank = row->rank + 1, .dim = {-1}}, open = *got;
@@ -264,7 +264,8 @@ static struct shape output_shape(const struct version *v, const struct predictio
 
 void serving_print_json(const struct version *v, const struct prediction *p, struct text *t)
 {
-    text_printf(t, "{\"model\":\"%s\",\"version\":%lld,\"outputs\":", v->name, (long long)v->number); /* a name needs no escapes */
+    text_printf(t, "{\"model\":\"%s\",\"version\":%lld,\"outputs\":", v->name,
+                (long long)v->number); /* a name needs no escapes */
     for (int i = 0; i < p->n_y; i++) {
         struct shape s = output_shape(v, p, i);
 
@@ -283,7 +284,8 @@ enum status serving_print_npy(const struct version *v, const struct prediction *
     struct shape s;
 
     if (p->n_y != 1)
-        return fail(problem, ST_INVALID, "Accept", "the model has %d outputs: an .npy holds one, take application/json", p->n_y);
+        return fail(problem, ST_INVALID, "Accept", "the model has %d outputs: an .npy holds one, take application/json",
+                    p->n_y);
     s = output_shape(v, p, 0);
     npy_print(t, p->y[0], &s);
     return ST_OK;

@@ -41,9 +41,15 @@ static const struct setting *setting_find(const char *key)
     return NULL;
 }
 
-static void *member(struct settings *s, const struct setting *r) { return (char *)s + r->offset; }
+static void *member(struct settings *s, const struct setting *r)
+{
+    return (char *)s + r->offset;
+}
 
-static const void *member_const(const struct settings *s, const struct setting *r) { return (const char *)s + r->offset; }
+static const void *member_const(const struct settings *s, const struct setting *r)
+{
+    return (const char *)s + r->offset;
+}
 
 /* "--checkpoint-seconds" or "HORN_CHECKPOINT_SECONDS" */
 static void flag_name(const struct setting *r, char to[64])
@@ -358,7 +364,10 @@ void settings_done(struct settings *s)
 
 static const char *const simd_names[];
 
-const char *settings_simd(const struct settings *s) { return s->simd ? simd_names[s->simd] : NULL; }
+const char *settings_simd(const struct settings *s)
+{
+    return s->simd ? simd_names[s->simd] : NULL;
+}
 
 static void print_size(struct text *t, double bytes)
 {
@@ -447,9 +456,9 @@ static const char *const level_names[] = {"debug", "info", "warning", "error", N
 static const char *const simd_names[] = {"auto", "v2", "v3", "v4", NULL};
 
 #define AT(name) offsetof(struct settings, name)
-#define KIB 1024.0
-#define MIB (KIB * KIB)
-#define GIB (KIB * MIB)
+#define KIB      1024.0
+#define MIB      (KIB * KIB)
+#define GIB      (KIB * MIB)
 
 static const struct setting table[] = {
     {"data_dir", SETTING_TEXT, AT(data_dir),
@@ -491,6 +500,7 @@ static const struct setting table[] = {
     {"idle_seconds", SETTING_SECONDS, AT(idle_seconds), .preset = 75, .min = 1, .max = 3600,
      .doc = "time without a byte, or between two requests, after which a connection is closed"},
     {"log_format", SETTING_CHOICE, AT(log_format), .choices = format_names, .doc = "form of the lines on standard error"},
-    {"log_level", SETTING_CHOICE, AT(log_level), .choices = level_names, .preset = LOG_INFO, .doc = "least level that is logged"},
+    {"log_level", SETTING_CHOICE, AT(log_level), .choices = level_names, .preset = LOG_INFO,
+     .doc = "least level that is logged"},
     {0},
 };

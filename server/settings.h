@@ -35,7 +35,7 @@ enum status settings_read(int argc, char **argv, struct settings *s, enum settin
 void settings_done(struct settings *s);
 const char *settings_simd(const struct settings *s); /* "v3", or NULL for the best that the CPU has */
 
-void settings_help(struct text *t);                           /* --help, from the table */
+void settings_help(struct text *t);                            /* --help, from the table */
 void settings_print(const struct settings *s, struct text *t); /* as a config file */
 
 #endif

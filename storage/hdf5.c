@@ -431,7 +431,7 @@ static int read_texts(struct h5 *f, const char *object, const char *name, bool s
     hssize_t n = H5Sget_simple_extent_npoints(space);
     if (n < 0 || n > 10000000)
         return -1;
-    if (scalar != (H5Sget_simple_extent_type(space) == H5S_SCALAR) && !(scalar && n == 1))
+    if (scalar != (H5Sget_simple_extent_type(space) == H5S_SCALAR))
         return -1;
     if (n == 0) { /* of any type: h5py's empty list is one of float64 */
         *ret = ARENA_ARRAY(mem, const char *, 1);

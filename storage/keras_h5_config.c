@@ -73,8 +73,6 @@ static void legacy_entry(struct json *entry, bool trainable)
     if (json_is(json_get(entry, "class_name"), "Functional")) {
         lone_end(config, "input_layers");
         lone_end(config, "output_layers");
-    } else {
-        json_remove(entry, "name");
     }
 }
 

@@ -11,7 +11,7 @@
 #include "engine/model/names.h"
 #include "storage/keras_h5_parts.h"
 
-struct node { /* one call of a layer */
+struct call_node { /* one call of a layer */
     int layer;
     int n, *in; /* nodes that it reads */
     int depth;
@@ -27,9 +27,18 @@ struct item {
 struct graph_of_layers {
     struct arena *mem;
     struct item *items;
-    struct node *nodes;
+    struct call_node *nodes;
     int n_items, n_nodes;
     struct names names;
+};
+
+struct walk { /* from the outputs towards the inputs, with a stack of its own since chains may be long */
+    struct frame {
+        int node, next;
+    } *stack;
+    bool *seen;
+    int *done, n_done; /* nodes, each behind all that it reads */
+    int n_met;
 };
 
 struct leaf_order { /* leaves in Keras' order, and the top of each */
@@ -75,7 +84,7 @@ static int node_of(const struct graph_of_layers *g, const struct json *history, 
     return call < 0 || call >= g->items[i].n_nodes ? -1 : g->items[i].first + (int)call;
 }
 
-static void read_tensors(const struct graph_of_layers *g, const struct json *j, struct node *node)
+static void read_tensors(const struct graph_of_layers *g, const struct json *j, struct call_node *node)
 {
     if (is_class(j, "__keras_tensor__")) {
         int in = node_of(g, json_get(json_get(j, "config"), "keras_history"), false);
@@ -100,12 +109,12 @@ static struct graph_of_layers graph_read(const struct json *model, struct arena 
         g.n_nodes += i->n_nodes;
         names_put(&g.names, i->name, g.n_items++);
     }
-    g.nodes = ARENA_ARRAY(mem, struct node, g.n_nodes + 1);
+    g.nodes = ARENA_ARRAY(mem, struct call_node, g.n_nodes + 1);
     for (int i = 0; i < g.n_items; i++) {
         const struct json *call = is_class(g.items[i].entry, "InputLayer") ? NULL : json_first(json_get(g.items[i].entry, "inbound_nodes"));
         for (int k = 0; k < g.items[i].n_nodes; k++, call = json_next(call)) {
-            struct node *node = &g.nodes[g.items[i].first + k];
-            *node = (struct node){.layer = i, .in = ARENA_ARRAY(mem, int, count_tensors(call) + 1)};
+            struct call_node *node = &g.nodes[g.items[i].first + k];
+            *node = (struct call_node){.layer = i, .in = ARENA_ARRAY(mem, int, count_tensors(call) + 1)};
             read_tensors(&g, json_get(call, "args"), node);
             read_tensors(&g, json_get(call, "kwargs"), node);
         }
@@ -113,47 +122,45 @@ static struct graph_of_layers graph_read(const struct json *model, struct arena 
     return g;
 }
 
-/* A walk from one output: numbers layers as they are met, appends each node to `done` behind all that it reads. */
-static void walk(struct graph_of_layers *g, int from, bool *seen, int *done, int *n_done, int *n_met)
+static void meet(struct graph_of_layers *g, struct walk *w, int node, int *depth)
 {
-    struct frame {
-        int node, next;
-    } *stack = ARENA_ARRAY(g->mem, struct frame, g->n_nodes + 1);
+    struct item *item = &g->items[g->nodes[node].layer];
+
+    if (w->seen[node])
+        return;
+    w->seen[node] = true;
+    if (item->met < 0)
+        item->met = w->n_met++;
+    w->stack[(*depth)++] = (struct frame){node, 0};
+}
+
+/* Numbers layers as they are met on the way from one output. */
+static void walk_from(struct graph_of_layers *g, struct walk *w, int from)
+{
     int depth = 0;
 
-    if (seen[from])
-        return;
-    seen[from] = true;
-    if (g->items[g->nodes[from].layer].met < 0)
-        g->items[g->nodes[from].layer].met = (*n_met)++;
-    stack[depth++] = (struct frame){from, 0};
+    meet(g, w, from, &depth);
     while (depth) {
-        struct frame *top = &stack[depth - 1];
-        const struct node *node = &g->nodes[top->node];
-        if (top->next == node->n) {
-            done[(*n_done)++] = top->node;
+        struct frame *top = &w->stack[depth - 1];
+        const struct call_node *node = &g->nodes[top->node];
+        if (top->next < node->n) {
+            meet(g, w, node->in[top->next++], &depth);
+        } else {
+            w->done[w->n_done++] = top->node;
             depth--;
-            continue;
         }
-        int in = node->in[top->next++];
-        if (seen[in])
-            continue;
-        seen[in] = true;
-        if (g->items[g->nodes[in].layer].met < 0)
-            g->items[g->nodes[in].layer].met = (*n_met)++;
-        stack[depth++] = (struct frame){in, 0};
     }
 }
 
-static void depths(struct graph_of_layers *g, const int *done, int n_done)
+static void find_depths(struct graph_of_layers *g, const struct walk *w)
 {
-    for (int k = n_done - 1; k >= 0; k--) {
-        struct node *node = &g->nodes[done[k]];
+    for (int k = w->n_done - 1; k >= 0; k--) {
+        struct call_node *node = &g->nodes[w->done[k]];
         struct item *item = &g->items[node->layer];
         int depth = node->depth > item->depth ? node->depth : item->depth;
         item->depth = node->depth = depth;
         for (int t = 0; t < node->n; t++) {
-            struct node *in = &g->nodes[node->in[t]];
+            struct call_node *in = &g->nodes[node->in[t]];
             in->depth = depth + 1 > in->depth ? depth + 1 : in->depth;
         }
     }
@@ -172,17 +179,18 @@ static int by_depth(const void *a, const void *b)
 static int functional_order(const struct json *model, struct arena *mem, const struct json ***ret)
 {
     struct graph_of_layers g = graph_read(model, mem);
-    bool *seen = ARENA_ARRAY(mem, bool, g.n_nodes + 1);
-    int *done = ARENA_ARRAY(mem, int, g.n_nodes + 1), n_done = 0, n_met = 0, n = 0;
+    struct walk w = {ARENA_ARRAY(mem, struct frame, g.n_nodes + 1), ARENA_ARRAY(mem, bool, g.n_nodes + 1),
+                     ARENA_ARRAY(mem, int, g.n_nodes + 1), 0, 0};
+    int n = 0;
     const struct item **sorted = ARENA_ARRAY(mem, const struct item *, g.n_items + 1);
     const struct json *ends = json_get(json_get(model, "config"), "output_layers");
 
     for (const struct json *m = json_first(ends); m; m = json_next(m)) {
         int node = node_of(&g, m, true);
         if (node >= 0)
-            walk(&g, node, seen, done, &n_done, &n_met);
+            walk_from(&g, &w, node);
     }
-    depths(&g, done, n_done);
+    find_depths(&g, &w);
     for (int i = 0; i < g.n_items; i++)
         if (g.items[i].met >= 0)
             sorted[n++] = &g.items[i];

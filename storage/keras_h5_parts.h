@@ -8,6 +8,7 @@
 #ifndef HORN_STORAGE_KERAS_H5_PARTS_H
 #define HORN_STORAGE_KERAS_H5_PARTS_H
 
+#include "engine/model/model.h"
 #include "storage/keras_h5.h"
 
 /* One group of /model_weights: an outermost layer, or a leaf of it. Trainable entries stand first, then the others. */

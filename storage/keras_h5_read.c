@@ -221,7 +221,6 @@ struct slot_reader {
     struct stored *array;
     int n, at;
     void *slots; /* NULL: shapes are compared, nothing is read */
-    char *note;
 };
 
 static enum status take_slot(void *arg, const struct slot_type *slot, const struct weight_entry *e, size_t offset,
@@ -229,29 +228,26 @@ static enum status take_slot(void *arg, const struct slot_type *slot, const stru
 {
     struct slot_reader *s = arg;
 
-    if (s->at == s->n || !shape_equal(&s->array[s->at].shape, &e->shape)) {
-        if (s->at == s->n)
-            snprintf(s->note, 256, "the file has %d arrays of optimizer state, too few: the %s of %.120s is missing", s->n, slot->name,
-                     e->path);
-        else
-            snprintf(s->note, 256, "the file's array %d of optimizer state has the shape %s, the %s of %.100s has %s", s->at,
-                     shape_text(&s->array[s->at].shape).s, slot->name, e->path, shape_text(&e->shape).s);
-        return fail(problem, ST_INVALID, e->path, "no such slot");
-    }
+    if (s->at == s->n)
+        return fail(problem, ST_INVALID, e->path, "the file has %d arrays of optimizer state, too few: the %s of %.100s is missing",
+                    s->n, slot->name, e->path);
+    if (!shape_equal(&s->array[s->at].shape, &e->shape))
+        return fail(problem, ST_INVALID, e->path, "array %d of the file's optimizer state has the shape %s, the %s of %.100s has %s",
+                    s->at, shape_text(&s->array[s->at].shape).s, slot->name, e->path, shape_text(&e->shape).s);
     if (s->slots)
         TRY(h5_read(s->f, s->array[s->at].path, F32, (char *)s->slots + offset, problem));
     s->at++;
     return ST_OK;
 }
 
-static enum status slot_arrays(struct reader *r, struct slot_reader *s, struct problem *problem)
+static enum status slot_arrays(struct reader *r, struct slot_reader *s, char note[256], struct problem *problem)
 {
     const char **names;
 
     s->n = h5_exists(r->f, SLOT_PATH) ? h5_texts(r->f, SLOT_PATH, "weight_names", r->mem, &names) : -1;
     if (s->n < 1) {
         s->n = 0;
-        snprintf(s->note, 256, "the file has no optimizer state");
+        snprintf(note, 256, "the file has no optimizer state");
         return ST_OK;
     }
     s->array = ARENA_ARRAY(r->mem, struct stored, s->n);
@@ -278,7 +274,7 @@ enum status keras_h5_read_optimizer(struct h5 *f, const struct model *m, const s
 {
     OWNED(arena_free) struct arena *mem = arena_new();
     struct reader r = {.f = f, .mem = mem, .layout = layout, .from.m = m};
-    struct slot_reader s = {.f = f, .note = note};
+    struct slot_reader s = {.f = f};
     struct problem misfit;
     int64_t iteration;
     float stored_rate = NAN;
@@ -286,7 +282,7 @@ enum status keras_h5_read_optimizer(struct h5 *f, const struct model *m, const s
 
     *found = false;
     note[0] = 0;
-    TRY(slot_arrays(&r, &s, problem));
+    TRY(slot_arrays(&r, &s, note, problem));
     if (!s.n)
         return ST_OK;
     TRY(reader_open(&r, problem));
@@ -297,8 +293,10 @@ enum status keras_h5_read_optimizer(struct h5 *f, const struct model *m, const s
     if (s.n > 1 && s.array[1].shape.rank == 0)
         first = 2;
     s.at = first;
-    if (each_slot(o, layout, r.groups, r.n_groups, take_slot, &s, &misfit) != ST_OK)
+    if (each_slot(o, layout, r.groups, r.n_groups, take_slot, &s, &misfit) != ST_OK) {
+        snprintf(note, 256, "%.255s", misfit.detail);
         return ST_OK;
+    }
     if (s.at != s.n) {
         snprintf(note, 256, "the file has %d arrays of optimizer state, %s needs %d", s.n, o->type->keras, s.at);
         return ST_OK;

@@ -38,7 +38,8 @@ struct callback {
 
 extern const struct catalogue callback_catalogue;
 
-/* The log called `monitor`, or the same metric under the dialect's own name (val_acc for val_accuracy and back). false: not there. */
+/* The log called `monitor`, or the same metric under the dialect's own name (val_acc for val_accuracy and back). false:
+ * not there. */
 bool logs_find(const struct callback_logs *l, const char *monitor, double *ret);
 
 enum monitor_mode { MONITOR_AUTO, MONITOR_MIN, MONITOR_MAX };

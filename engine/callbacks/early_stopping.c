@@ -1,9 +1,9 @@
 /* EarlyStopping: ends training when a value has not improved for `patience` epochs.
  *
- * Versions differ (keras-features 9): Keras 1 compares its counter before counting, so it waits one epoch more; from tf.keras on
- * the first epoch never stops, epochs before start_from_epoch are not looked at, and with a baseline the counter is reset only by a
- * value that beats the baseline too, while Keras 2 starts from the baseline as the best. Best weights come back at the stop; in
- * Keras 3 at the end of training in any case. */
+ * Versions differ: Keras 1 compares its counter before counting, so it waits one epoch more; from
+ * tf.keras on the first epoch never stops, epochs before start_from_epoch are not looked at, and with a baseline the
+ * counter is reset only by a value that beats the baseline too, while Keras 2 starts from the baseline as the best. Best
+ * weights come back at the stop; in Keras 3 at the end of training in any case. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +59,7 @@ static void judge_old(const struct early_stopping *e, struct early_state *s, dou
 {
     bool early = c->dialect == DIALECT_KERAS_1;
 
-    if (monitor_improves(&s->best, value, e->min_delta, larger)) {
+    if (monitor_improves(&s->best, value, e->min_delta, larger, c->dialect)) {
         s->best = (struct best){value, true};
         s->wait = 0;
         keep_best(e, s, c);
@@ -79,10 +79,10 @@ static void judge_new(const struct early_stopping *e, struct early_state *s, dou
     if (e->restore_best_weights && !s->kept)
         keep_best(e, s, c);
     s->wait++;
-    if (monitor_improves(&s->best, value, delta, larger)) {
+    if (monitor_improves(&s->best, value, delta, larger, c->dialect)) {
         s->best = (struct best){value, true};
         keep_best(e, s, c);
-        if (isnan(e->baseline) || monitor_better(value, e->baseline, delta, larger))
+        if (isnan(e->baseline) || monitor_better(value, e->baseline, delta, larger, c->dialect))
             s->wait = 0;
         return;
     }

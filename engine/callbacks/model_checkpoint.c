@@ -74,7 +74,7 @@ static void checkpoint_epoch_end(const void *config, void *state, const struct c
         return;
     }
     if (k->save_best_only) {
-        if (!monitor_improves(&s->best, value, 0, monitor_larger(k->mode, k->monitor, c->dialect)))
+        if (!monitor_improves(&s->best, value, 0, monitor_larger(k->mode, k->monitor, c->dialect), c->dialect))
             return;
         s->best = (struct best){value, true};
     }

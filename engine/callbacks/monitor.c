@@ -1,12 +1,15 @@
 /* See callback.h and monitor.h.
  *
- * A direction is guessed as Keras does: Keras 1 and 2 take "acc" anywhere in the name (or fmeasure in front) as larger-is-better.
- * Keras 3 asks the metric of that name; of those that Horn has, the accuracies go up and the losses down: the same rule. */
+ * A direction is guessed as Keras does: Keras 1 and 2 take "acc" anywhere in the name (or fmeasure in front) as
+ * larger-is-better. Keras 3 asks the metric of that name; of those that Horn has, the accuracies go up and the losses
+ * down: the same rule. */
 #include "engine/callbacks/monitor.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "engine/model/dialect.h"
 
 const char *const monitor_modes[] = {"auto", "min", "max", NULL};
 
@@ -63,14 +66,18 @@ bool monitor_larger(int mode, const char *monitor, int dialect)
     return strstr(monitor, "acc") || strncmp(monitor, "fmeasure", 8) == 0;
 }
 
-bool monitor_better(double value, double than, double min_delta, bool larger)
+bool monitor_better(double value, double than, double min_delta, bool larger, int dialect)
 {
-    return larger ? value - min_delta > than : value + min_delta < than;
+    double moved = larger ? value - min_delta : value + min_delta;
+
+    if (dialect == DIALECT_KERAS_3)
+        return larger ? (float)moved > (float)than : (float)moved < (float)than;
+    return larger ? moved > than : moved < than;
 }
 
-bool monitor_improves(const struct best *b, double value, double min_delta, bool larger)
+bool monitor_improves(const struct best *b, double value, double min_delta, bool larger, int dialect)
 {
-    return b->known ? monitor_better(value, b->value, min_delta, larger) : !isnan(value);
+    return b->known ? monitor_better(value, b->value, min_delta, larger, dialect) : !isnan(value);
 }
 
 void monitor_missing(const char *callback, const char *monitor, const struct callback_logs *logs, struct fit_control *c)

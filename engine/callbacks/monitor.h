@@ -9,10 +9,10 @@ struct best { /* part of a callback's state: plain bytes */
     bool known;
 };
 
-/* value beats `than` by more than min_delta in the direction; nothing beats NaN's opposite: NaN is never better. */
-bool monitor_better(double value, double than, double min_delta, bool larger);
+/* Whether value beats `than` by more than min_delta in the direction; NaN never does. Keras 3 compares as float32. */
+bool monitor_better(double value, double than, double min_delta, bool larger, int dialect);
 /* Whether value beats the best so far; the first one always does. */
-bool monitor_improves(const struct best *b, double value, double min_delta, bool larger);
+bool monitor_improves(const struct best *b, double value, double min_delta, bool larger, int dialect);
 /* A note that names the missing log and those that are there. */
 void monitor_missing(const char *callback, const char *monitor, const struct callback_logs *logs, struct fit_control *c);
 

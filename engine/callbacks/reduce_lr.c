@@ -59,7 +59,8 @@ static void reduce_epoch_end(const void *config, void *state, const struct callb
         s->cooldown_left--;
         s->wait = 0;
     }
-    if (monitor_improves(&s->best, value, c->dialect == DIALECT_KERAS_3 ? fabs(r->min_delta) : r->min_delta, larger)) {
+    if (monitor_improves(&s->best, value, c->dialect == DIALECT_KERAS_3 ? fabs(r->min_delta) : r->min_delta, larger,
+                         c->dialect)) {
         s->best = (struct best){value, true};
         s->wait = 0;
     } else if (s->cooldown_left == 0) {

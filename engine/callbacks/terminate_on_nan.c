@@ -1,5 +1,5 @@
-/* TerminateOnNaN: a loss that is not a finite number ends training at once, and the job counts as done. Without this callback it
- * fails the job. */
+/* TerminateOnNaN: a loss that is not a finite number ends training at once, and the job counts as done. Without this
+ * callback it fails the job. */
 #include <math.h>
 #include <stdio.h>
 

@@ -17,10 +17,10 @@ struct columns_plan {
     const struct device *device;
     struct conv how;
     int64_t n, h, w, c, kh, kw, oh, ow, f;
-    int64_t depth;        /* kh kw c / groups: columns of the matrix for one group */
-    int64_t strip;        /* output rows in a strip */
-    int64_t bands, band;  /* of images, for dw */
-    size_t matrix;        /* floats of one thread's matrix, of one group */
+    int64_t depth;       /* kh kw c / groups: columns of the matrix for one group */
+    int64_t strip;       /* output rows in a strip */
+    int64_t bands, band; /* of images, for dw */
+    size_t matrix;       /* floats of one thread's matrix, of one group */
 };
 
 static enum status columns_make(struct device *d, const struct conv *how, const struct shape *x, const struct shape *kernel,
@@ -32,8 +32,17 @@ static enum status columns_make(struct device *d, const struct conv *how, const 
     if (row <= 0 || x->dim[0] <= 0 || y->dim[1] <= 0 || row > INT32_MAX)
         return fail(problem, ST_UNSUPPORTED, "", "an empty or a very wide image");
     p = must_alloc(sizeof *p);
-    *p = (struct columns_plan){.device = d, .how = *how, .n = x->dim[0], .h = x->dim[1], .w = x->dim[2], .c = x->dim[3],
-                               .kh = kernel->dim[0], .kw = kernel->dim[1], .oh = y->dim[1], .ow = y->dim[2], .f = y->dim[3],
+    *p = (struct columns_plan){.device = d,
+                               .how = *how,
+                               .n = x->dim[0],
+                               .h = x->dim[1],
+                               .w = x->dim[2],
+                               .c = x->dim[3],
+                               .kh = kernel->dim[0],
+                               .kw = kernel->dim[1],
+                               .oh = y->dim[1],
+                               .ow = y->dim[2],
+                               .f = y->dim[3],
                                .depth = depth};
     p->strip = STRIP_FLOATS / row < 1 ? 1 : STRIP_FLOATS / row < p->oh ? STRIP_FLOATS / row : p->oh;
     p->matrix = (size_t)(p->strip * row + 15) & ~(size_t)15;
@@ -179,7 +188,11 @@ static void dw_part(const void *context, int64_t begin, int64_t end)
 static void forward_run(const struct kernel_call *c)
 {
     const struct columns_plan *p = c->prepared;
-    struct columns_call call = {.p = p, .x = c->in[0], .w = c->in[1], .y = c->out[0], .matrices = c->scratch,
+    struct columns_call call = {.p = p,
+                                .x = c->in[0],
+                                .w = c->in[1],
+                                .y = c->out[0],
+                                .matrices = c->scratch,
                                 .bias = c->node->n_in > 2 ? c->in[2] : NULL};
 
     team_run(p->device, p->n, 1, forward_part, &call);

@@ -25,7 +25,10 @@ struct conv_plan {
     bool has_bias;
 };
 
-static bool is_ok(dnnl_status_t s) { return s == dnnl_success; }
+static bool is_ok(dnnl_status_t s)
+{
+    return s == dnnl_success;
+}
 
 static bool nhwc(dnnl_memory_desc_t *md, const struct shape *s)
 {
@@ -87,8 +90,8 @@ static bool describe(struct conv_plan *p, const struct conv *how, const dnnl_mem
             ok = is_ok(dnnl_dilated_convolution_backward_data_desc_init(&c, dnnl_convolution_direct, &p->image, any, &p->result,
                                                                         stride, gap, before, after));
         else
-            ok = is_ok(dnnl_dilated_convolution_backward_weights_desc_init(
-                &c, dnnl_convolution_direct, &p->image, any, bias, &p->result, stride, gap, before, after));
+            ok = is_ok(dnnl_dilated_convolution_backward_weights_desc_init(&c, dnnl_convolution_direct, &p->image, any, bias,
+                                                                           &p->result, stride, gap, before, after));
         ok = ok && is_ok(dnnl_primitive_desc_create(ret, &c, attr, engine, forward));
         (void)dnnl_primitive_desc_destroy(forward);
     }
@@ -152,8 +155,7 @@ static enum status make(struct device *d, enum direction direction, const struct
     p->device = d;
     p->direction = direction;
     p->has_bias = bias;
-    bool ok = attr && nhwc(&p->image, image) && nhwc(&p->result, result) &&
-              weights(&p->plain, &any, kernel, how->groups) &&
+    bool ok = attr && nhwc(&p->image, image) && nhwc(&p->result, result) && weights(&p->plain, &any, kernel, how->groups) &&
               is_ok(dnnl_memory_desc_init_by_tag(&p->bias, 1, width, dnnl_f32, dnnl_x)) && describe(p, how, &any, attr, &pd);
 
     if (ok) {
@@ -199,7 +201,7 @@ static KERNEL_PREPARE(dw_prepare)
                 n->n_out > 1, ret, scratch, problem);
 }
 
-/* --- a run: handles and a stream of its own ---------------------------------------------------------------------------------- */
+/* --- a run: handles and a stream of its own --------------------------------------------------------------------------- */
 
 struct handles {
     dnnl_engine_t engine;

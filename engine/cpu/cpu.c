@@ -22,7 +22,10 @@
 
 #ifdef HORN_SIMD_base
 extern const struct simd simd_base;
-static bool level_works(int i) { return i == 0; }
+static bool level_works(int i)
+{
+    return i == 0;
+}
 static const struct simd *const levels[] = {&simd_base};
 #define MACHINE "generic"
 #else
@@ -69,7 +72,10 @@ static enum status level_choose(const char *asked, int *ret, int *best, struct p
                 levels[0]->name, n > 1 ? " to " : "", n > 1 ? levels[n - 1]->name : "");
 }
 
-static void library_threads(void) { openblas_set_num_threads(1); }
+static void library_threads(void)
+{
+    openblas_set_num_threads(1);
+}
 
 static char blas_level(void)
 {
@@ -105,7 +111,17 @@ static void describe_into(struct device *d)
 #endif
 }
 
-static int cpu_backend_count(void) { return 1; }
+/* Whatever has no kernel runs by its reference. */
+static bool cpu_supports(const struct op *op, const void *attr, const struct value *in, uint16_t n_in)
+{
+    (void)attr, (void)in, (void)n_in;
+    return op->reference || op->flags & OP_VIEW;
+}
+
+static int cpu_backend_count(void)
+{
+    return 1;
+}
 
 static enum status cpu_open(int index, const struct device_options *options, struct device **ret, struct problem *problem)
 {
@@ -162,7 +178,10 @@ static void cpu_enter(struct device *d)
 #endif
 }
 
-static const char *cpu_describe(struct device *d) { return d->text; }
+static const char *cpu_describe(struct device *d)
+{
+    return d->text;
+}
 
 static enum status cpu_alloc(struct device *d, size_t bytes, void **ret, struct problem *problem)
 {
@@ -206,7 +225,10 @@ KERNEL_PREPARE(prepare_plain)
     return ST_OK;
 }
 
-void release_plain(void *prepared) { free_null(prepared); }
+void release_plain(void *prepared)
+{
+    free_null(prepared);
+}
 
 enum status all_f32(const struct node *n, const struct value *values, struct problem *problem)
 {
@@ -223,7 +245,7 @@ static struct kernel kernel_table[] = {
 #define X(name) {0},
     KERNELS(X)
 #undef X
-    {0},
+        {0},
 };
 
 static void fill_table(void)
@@ -240,6 +262,7 @@ static const struct backend cpu = {
     .name = "cpu",
     .kernels = kernel_table,
     .reference_ok = true,
+    .supports = cpu_supports,
     .count = cpu_backend_count,
     .open = cpu_open,
     .close = cpu_close,

@@ -19,7 +19,7 @@ struct device {
     const struct simd *simd;
     char level;      /* of the machine, whatever HORN_SIMD says, since libraries choose by themselves: '2', '3', '4', 'b' */
     char blas_level; /* that of the kernels that OpenBLAS has chosen; lower where it does not know the CPU */
-    char text[160]; /* for describe() */
+    char text[160];  /* for describe() */
 #ifdef HORN_ONEDNN
     dnnl_engine_t engine;
 #endif
@@ -37,7 +37,10 @@ void team_run(const struct device *d, int64_t n, int64_t grain, void (*body)(con
 int team_member(void);
 
 /* Units of `size` elements each that make a piece worth a thread. */
-static inline int64_t team_grain(int64_t size) { return size >= TEAM_GRAIN ? 1 : TEAM_GRAIN / (size > 0 ? size : 1) + 1; }
+static inline int64_t team_grain(int64_t size)
+{
+    return size >= TEAM_GRAIN ? 1 : TEAM_GRAIN / (size > 0 ? size : 1) + 1;
+}
 
 /* Most kernels keep nothing but their device. */
 struct prepared {
@@ -50,10 +53,13 @@ void release_plain(void *prepared);
 
 /* ST_UNSUPPORTED unless all floats are F32: the next row, in the end the reference, takes it. */
 enum status all_f32(const struct node *n, const struct value *values, struct problem *problem);
-static inline int64_t count_of(const struct value *values, value_id v) { return shape_count(&values[v].shape); }
+static inline int64_t count_of(const struct value *values, value_id v)
+{
+    return shape_count(&values[v].shape);
+}
 
-#define KERNEL_PREPARE(name)                                                                                             \
-    enum status name(struct device *d, const struct node *n, const struct value *values, void **ret, size_t *scratch,   \
+#define KERNEL_PREPARE(name)                                                                                          \
+    enum status name(struct device *d, const struct node *n, const struct value *values, void **ret, size_t *scratch, \
                      struct problem *problem)
 
 #endif

@@ -112,7 +112,7 @@ static void fuse(struct compiler *c, int t)
     const int factors[2] = {m->a, m->b}, other = k->b == c->fused[t] ? k->a : k->b;
 
     for (int i = 0; i < 2 && c->mixed[t] == NONE && k->code == TERM_ADD && m->code == TERM_MUL; i++)
-        if (is_single(c, factors[i], TERM_SUB) && c->f->terms[factors[i]].b == other) {
+        if (is_single(c, factors[i], TERM_SUB) && c->f->terms[factors[i]].b == other && c->fused[factors[i]] == NONE) {
             c->mixed[t] = factors[i];
             c->absorbed[factors[i]] = true;
         }
@@ -235,7 +235,7 @@ static void describe_input(struct formula_input *in, const struct value *v, cons
 
     in->type = (uint8_t)v->type;
     if (shape_count(&v->shape) == shape_count(shape))
-        return; /* rank 0 */
+        return;                                  /* rank 0 */
     for (int d = shape->rank - 1; d >= 0; d--) { /* innermost first */
         int own = d - (shape->rank - v->shape.rank);
         int64_t dim = shape->dim[d], stride = own >= 0 && v->shape.dim[own] != 1 ? step : 0;
@@ -260,7 +260,10 @@ static void describe_input(struct formula_input *in, const struct value *v, cons
     in->rank = (uint8_t)rank;
 }
 
-static void code_add(struct compiler *c, struct formula_code k) { c->p->code[c->p->n_code++] = k; }
+static void code_add(struct compiler *c, struct formula_code k)
+{
+    c->p->code[c->p->n_code++] = k;
+}
 
 static void input_term(struct compiler *c, int t)
 {
@@ -401,7 +404,10 @@ struct formula_program *formula_compile(const struct formula *f, const struct va
     return p;
 }
 
-struct formula_program *formula_free(struct formula_program *p) { return free_null(p); }
+struct formula_program *formula_free(struct formula_program *p)
+{
+    return free_null(p);
+}
 
 struct part {
     const struct simd_formulas *simd;

@@ -36,8 +36,13 @@ static void gather_part(const void *context, int64_t begin, int64_t end)
 static void gather_run(const struct kernel_call *c)
 {
     const struct shape *table = &IN_VALUE(c, 0)->shape;
-    struct lookup call = {.device = DEVICE(c), .x = c->in[0], .y = c->out[0], .index = c->in[1],
-                          .type = IN_VALUE(c, 1)->type, .rows = table->dim[0], .width = table->dim[1]};
+    struct lookup call = {.device = DEVICE(c),
+                          .x = c->in[0],
+                          .y = c->out[0],
+                          .index = c->in[1],
+                          .type = IN_VALUE(c, 1)->type,
+                          .rows = table->dim[0],
+                          .width = table->dim[1]};
 
     team_run(call.device, shape_count(&IN_VALUE(c, 1)->shape), team_grain(call.width), gather_part, &call);
 }
@@ -70,8 +75,13 @@ static void scatter_run(const struct kernel_call *c)
 {
     const struct shape *table = &OUT_VALUE(c, 0)->shape;
     int64_t *rows = c->scratch;
-    struct lookup call = {.device = DEVICE(c), .x = c->in[0], .y = c->out[0], .index = rows,
-                          .n = shape_count(&IN_VALUE(c, 1)->shape), .rows = table->dim[0], .width = table->dim[1]};
+    struct lookup call = {.device = DEVICE(c),
+                          .x = c->in[0],
+                          .y = c->out[0],
+                          .index = rows,
+                          .n = shape_count(&IN_VALUE(c, 1)->shape),
+                          .rows = table->dim[0],
+                          .width = table->dim[1]};
 
     for (int64_t i = 0; i < call.n; i++)
         rows[i] = element_index(c->in[1], IN_VALUE(c, 1)->type, i, call.rows);

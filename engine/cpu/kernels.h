@@ -5,17 +5,48 @@
 #include "engine/run/backend.h"
 
 #ifdef HORN_ONEDNN
-#define KERNELS_ONEDNN(X) X(conv_onednn) X(conv_dx_onednn) X(conv_dw_onednn)
+#define KERNELS_ONEDNN(X) \
+    X(conv_onednn)        \
+    X(conv_dx_onednn)     \
+    X(conv_dw_onednn)
 #else
 #define KERNELS_ONEDNN(X)
 #endif
-#define KERNELS(X)                                                                                                         \
-    KERNELS_ONEDNN(X) X(conv) X(conv_dx) X(conv_dw)                                                                        \
-    X(matmul) X(pointwise) X(update) X(expand) X(fill) X(reduce) X(softmax) X(softmax_dx)      \
-    X(cross_entropy) X(cross_entropy_dx) X(dropout) X(accumulate)      \
-    X(pool) X(pool_dx) X(batch_norm) X(batch_norm_dx) X(rnn) X(rnn_dx)     \
-    X(transpose) X(concat) X(slice) X(copy) X(reverse) X(pad) X(store) X(cast) X(gather) X(scatter_add) X(pick)          \
-    X(pick_dx) X(one_hot)
+#define KERNELS(X)            \
+    KERNELS_ONEDNN(X) X(conv) \
+    X(conv_dx)                \
+    X(conv_dw)                \
+    X(matmul)                 \
+    X(pointwise)              \
+    X(update)                 \
+    X(expand)                 \
+    X(fill)                   \
+    X(reduce)                 \
+    X(softmax)                \
+    X(softmax_dx)             \
+    X(cross_entropy)          \
+    X(cross_entropy_dx)       \
+    X(dropout)                \
+    X(accumulate)             \
+    X(pool)                   \
+    X(pool_dx)                \
+    X(batch_norm)             \
+    X(batch_norm_dx)          \
+    X(rnn)                    \
+    X(rnn_dx)                 \
+    X(transpose)              \
+    X(concat)                 \
+    X(slice)                  \
+    X(copy)                   \
+    X(reverse)                \
+    X(pad)                    \
+    X(store)                  \
+    X(cast)                   \
+    X(gather)                 \
+    X(scatter_add)            \
+    X(pick)                   \
+    X(pick_dx)                \
+    X(one_hot)
 
 #define X(name) extern const struct kernel kernel_##name;
 KERNELS(X)

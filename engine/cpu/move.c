@@ -7,14 +7,14 @@
 
 #define TILE 16 /* rows and columns of a transposed tile: two tiles of doubles fit L1 many times */
 
-/* --- transpose --------------------------------------------------------------------------------------------------------------- */
+/* --- transpose -------------------------------------------------------------------------------------------------------- */
 
 /* Output axes after merging neighbours that stay neighbours; stride in elements of the input. */
 struct transpose_plan {
     const struct device *device;
     int rank;
     int64_t dim[MAX_RANK], stride[MAX_RANK];
-    int unit;     /* output axis along which the input is contiguous, or -1 */
+    int unit;      /* output axis along which the input is contiguous, or -1 */
     int64_t outer; /* product of the axes but `unit` and the last */
     size_t bytes;
 };
@@ -61,18 +61,18 @@ struct move_call {
 };
 
 /* to[j, i] = from[i, j] for rows i of the output's unit axis and columns j of its last: tile by tile. */
-#define TRANSPOSE(type)                                                                                                \
-    static void transpose_##type(type *to, const type *from, int64_t rows, int64_t columns, int64_t to_step,           \
-                                 int64_t from_step)                                                                    \
-    {                                                                                                                  \
-        for (int64_t a = 0; a < rows; a += TILE)                                                                       \
-            for (int64_t b = 0; b < columns; b += TILE) {                                                              \
-                int64_t a1 = a + TILE < rows ? a + TILE : rows, b1 = b + TILE < columns ? b + TILE : columns;          \
-                                                                                                                       \
-                for (int64_t i = a; i < a1; i++)                                                                       \
-                    for (int64_t j = b; j < b1; j++)                                                                   \
-                        to[i * to_step + j] = from[i + j * from_step];                                                 \
-            }                                                                                                          \
+#define TRANSPOSE(type)                                                                                       \
+    static void transpose_##type(type *to, const type *from, int64_t rows, int64_t columns, int64_t to_step,  \
+                                 int64_t from_step)                                                           \
+    {                                                                                                         \
+        for (int64_t a = 0; a < rows; a += TILE)                                                              \
+            for (int64_t b = 0; b < columns; b += TILE) {                                                     \
+                int64_t a1 = a + TILE < rows ? a + TILE : rows, b1 = b + TILE < columns ? b + TILE : columns; \
+                                                                                                              \
+                for (int64_t i = a; i < a1; i++)                                                              \
+                    for (int64_t j = b; j < b1; j++)                                                          \
+                        to[i * to_step + j] = from[i + j * from_step];                                        \
+            }                                                                                                 \
     }
 TRANSPOSE(uint8_t)
 TRANSPOSE(uint16_t)
@@ -109,10 +109,18 @@ static void transpose_part(const void *context, int64_t begin, int64_t end)
         int64_t rows = p->dim[p->unit], columns = p->dim[last], to_step = to_stride[p->unit], from_step = p->stride[last];
 
         switch (p->bytes) {
-        case 1: transpose_uint8_t((uint8_t *)y, (const uint8_t *)x, rows, columns, to_step, from_step); break;
-        case 2: transpose_uint16_t((uint16_t *)y, (const uint16_t *)x, rows, columns, to_step, from_step); break;
-        case 4: transpose_uint32_t((uint32_t *)y, (const uint32_t *)x, rows, columns, to_step, from_step); break;
-        default: transpose_uint64_t((uint64_t *)y, (const uint64_t *)x, rows, columns, to_step, from_step); break;
+        case 1:
+            transpose_uint8_t((uint8_t *)y, (const uint8_t *)x, rows, columns, to_step, from_step);
+            break;
+        case 2:
+            transpose_uint16_t((uint16_t *)y, (const uint16_t *)x, rows, columns, to_step, from_step);
+            break;
+        case 4:
+            transpose_uint32_t((uint32_t *)y, (const uint32_t *)x, rows, columns, to_step, from_step);
+            break;
+        default:
+            transpose_uint64_t((uint64_t *)y, (const uint64_t *)x, rows, columns, to_step, from_step);
+            break;
         }
     }
 }
@@ -129,7 +137,7 @@ static void transpose_run(const struct kernel_call *c)
     team_run(p->device, p->outer, team_grain(n / p->outer), transpose_part, &(struct move_call){p, c->in[0], c->out[0]});
 }
 
-/* --- runs: `count` runs of `bytes` at regular places ------------------------------------------------------------------------- */
+/* --- runs: `count` runs of `bytes` at regular places ------------------------------------------------------------------ */
 
 struct runs {
     char *to;
@@ -216,7 +224,7 @@ static void reverse_run(const struct kernel_call *c)
     }
 }
 
-/* --- pad: all is filled, then the input's runs are laid in ------------------------------------------------------------------- */
+/* --- pad: all is filled, then the input's runs are laid in ------------------------------------------------------------ */
 
 static void pad_run(const struct kernel_call *c)
 {
@@ -256,7 +264,7 @@ static void pad_run(const struct kernel_call *c)
                (size_t)run * size);
 }
 
-/* --- store and cast ---------------------------------------------------------------------------------------------------------- */
+/* --- store and cast --------------------------------------------------------------------------------------------------- */
 
 static void store_run(const struct kernel_call *c)
 {
@@ -288,9 +296,9 @@ static void cast_part(const void *context, int64_t begin, int64_t end)
                                         (int)c->from_type, end - begin);
         return;
     }
-#define TO(type)                                      \
-    case type:                                        \
-        for (int64_t i = begin; i < end; i++)         \
+#define TO(type)                                       \
+    case type:                                         \
+        for (int64_t i = begin; i < end; i++)          \
             element_put(c->to, type, i, (double)x[i]); \
         break
     switch (c->to_type) {

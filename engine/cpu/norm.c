@@ -1,7 +1,7 @@
 /* Batch normalisation.
  *
- * The moments take two passes (mean, then squares around it), since E[x^2] - E[x]^2 loses all digits where the mean is large. Rows
- * are cut in bands that follow from their number alone; band sums are doubles and join in order. */
+ * The moments take two passes (mean, then squares around it), since E[x^2] - E[x]^2 loses all digits where the mean is large.
+ * Rows are cut in bands that follow from their number alone; band sums are doubles and join in order. */
 #include "engine/cpu/cpu.h"
 
 #include <math.h>
@@ -141,8 +141,16 @@ static void norm_dx_run(const struct kernel_call *c)
     const float *gamma = c->in[IN_DX_GAMMA], *inverse = c->in[IN_DX_INVERSE];
     double *dbeta = c->scratch, *dgamma = dbeta + p->bands * p->n;
     float *scale = (float *)(dbeta + 2 * p->bands * p->n), *of_x = scale + p->n, *shift = of_x + p->n;
-    struct norm_call call = {.p = p, .x = c->in[IN_DX_X], .dy = c->in[IN_DY], .y = c->out[OUT_DX], .mean = c->in[IN_DX_MEAN],
-                             .scale = scale, .of_x = of_x, .shift = shift, .sums = dbeta, .more = dgamma};
+    struct norm_call call = {.p = p,
+                             .x = c->in[IN_DX_X],
+                             .dy = c->in[IN_DY],
+                             .y = c->out[OUT_DX],
+                             .mean = c->in[IN_DX_MEAN],
+                             .scale = scale,
+                             .of_x = of_x,
+                             .shift = shift,
+                             .sums = dbeta,
+                             .more = dgamma};
 
     team_run(p->device, p->bands, team_grain(p->band * p->n), gradient_part, &call);
     join(p, dbeta);

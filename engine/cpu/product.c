@@ -30,8 +30,8 @@ static void blas_rows(const struct gemm *g, int64_t begin, int64_t end)
     const float *a = g->a + (g->ta ? begin : begin * g->lda);
 
     cblas_sgemm(CblasRowMajor, g->ta ? CblasTrans : CblasNoTrans, g->tb ? CblasTrans : CblasNoTrans, (blasint)(end - begin),
-                (blasint)g->n, (blasint)g->k, 1, a, (blasint)g->lda, g->b, (blasint)g->ldb, g->beta,
-                g->c + begin * g->ldc, (blasint)g->ldc);
+                (blasint)g->n, (blasint)g->k, 1, a, (blasint)g->lda, g->b, (blasint)g->ldb, g->beta, g->c + begin * g->ldc,
+                (blasint)g->ldc);
 }
 
 static void blas_bands(const void *context, int64_t begin, int64_t end)

@@ -91,8 +91,13 @@ static KERNEL_PREPARE(rnn_prepare)
         if (n->in[i] && i != IN_MASK && values[n->in[i]].type != F32)
             return fail(problem, ST_UNSUPPORTED, "", "only float32");
     p = must_alloc(sizeof *p);
-    *p = (struct rnn_plan){.device = d, .how = *how, .batch = x->dim[0], .time = x->dim[1], .in = x->dim[2],
-                           .units = values[n->in[IN_U]].shape.dim[0], .keeps_sums = rnn_keeps_sums(how)};
+    *p = (struct rnn_plan){.device = d,
+                           .how = *how,
+                           .batch = x->dim[0],
+                           .time = x->dim[1],
+                           .in = x->dim[2],
+                           .units = values[n->in[IN_U]].shape.dim[0],
+                           .keeps_sums = rnn_keeps_sums(how)};
     p->fast = how->activation == activation_find("tanh") && how->recurrent_activation == activation_find("sigmoid");
     if (p->batch * p->time * p->units == 0 || (!p->fast && (!curve_make(how->activation, p->units, &p->inner) ||
                                                             !curve_make(how->recurrent_activation, p->units, &p->gate)))) {
@@ -134,9 +139,15 @@ static void convert_mask(const struct rnn_plan *p, const struct kernel_call *c, 
 }
 
 /* Row of the input that processing step t reads. */
-static int64_t source(const struct rnn_plan *p, int64_t t) { return p->how.reverse ? p->time - 1 - t : t; }
+static int64_t source(const struct rnn_plan *p, int64_t t)
+{
+    return p->how.reverse ? p->time - 1 - t : t;
+}
 
-static bool is_valid(const struct rnn_call *r, int64_t n, int64_t at) { return !r->mask || r->mask[n * r->p->time + at]; }
+static bool is_valid(const struct rnn_call *r, int64_t n, int64_t at)
+{
+    return !r->mask || r->mask[n * r->p->time + at];
+}
 
 static float *own_line(const struct rnn_call *r)
 {
@@ -149,7 +160,7 @@ static void apply(const struct rnn_plan *p, const struct formula_program *f, con
     formula_run(p->device, f, (void *const[]){(void *)a, (void *)b, (void *)c}, (void *const[]){to});
 }
 
-/* --- forward ----------------------------------------------------------------------------------------------------------------- */
+/* --- forward ---------------------------------------------------------------------------------------------------------- */
 
 /* The cell by formulas: z gets the bias and stays the sums; gates what is kept. */
 static void any_cell(const struct rnn_call *r, float *z, float *c, float *h, float *y, float *gates)
@@ -224,7 +235,10 @@ static void start_state(float *to, const void *from, int64_t n)
 }
 
 /* Rows of the batch that are worth a thread. */
-static int64_t row_grain(const struct rnn_plan *p) { return 1 + 65536 / (p->time * p->units * 16 + 1); }
+static int64_t row_grain(const struct rnn_plan *p)
+{
+    return 1 + 65536 / (p->time * p->units * 16 + 1);
+}
 
 static void rnn_run(const struct kernel_call *c)
 {
@@ -245,7 +259,7 @@ static void rnn_run(const struct kernel_call *c)
     team_run(p->device, p->batch, row_grain(p), forward_part, &r);
 }
 
-/* --- backward ---------------------------------------------------------------------------------------------------------------- */
+/* --- backward --------------------------------------------------------------------------------------------------------- */
 
 /* dz of one row by formulas: the gates' gradients go through the slopes of their curves. */
 static void any_cell_dx(const struct rnn_call *r, const float *kept, const float *cell, const float *before, const float *dh,

@@ -4,7 +4,7 @@
 #include "engine/ops/all.h"
 #include "engine/ops/element.h"
 
-#define ROW_GRAIN(n) team_grain((n) * 4) /* an exponential per element */
+#define ROW_GRAIN(n) team_grain((n)*4) /* an exponential per element */
 
 struct rows_call {
     const struct simd *simd;
@@ -52,7 +52,7 @@ static void softmax_dx_run(const struct kernel_call *c)
     team_run(d, rows_of(s), team_grain(call.n), softmax_dx_part, &call);
 }
 
-/* --- cross-entropy: targets are brought to float32, class numbers to int32, in scratch -------------------------------------- */
+/* --- cross-entropy: targets are brought to float32, class numbers to int32, in scratch -------------------------------- */
 
 static KERNEL_PREPARE(cross_entropy_prepare)
 {

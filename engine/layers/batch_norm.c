@@ -3,11 +3,11 @@
  *   y = gamma (x - mean) / sqrt(variance + epsilon) + beta
  *   training: moments of the batch, and   moving = momentum moving + (1 - momentum) batch
  *
- * What differs between the versions of Keras (keras-features 8.10 and 8.0):
- *   the variance that goes into moving_variance is biased in Keras 1 and 3; times n / (n - (1 + epsilon)) in Keras 2; unbiased,
- *   n / (n - 1), in tf.keras for images (its fused kernel) and biased for other ranks;
- *   a layer that is not trainable uses the moving moments from tf.keras on; before, still the batch's, and only Keras 1 goes on
- *   updating;
+ * What differs between the versions of Keras:
+ *   the variance that goes into moving_variance is biased in Keras 1 and 3; times n / (n - (1 + epsilon)) in Keras 2;
+ *   unbiased, n / (n - 1), in tf.keras for images (its fused kernel) and biased for other ranks;
+ *   a layer that is not trainable uses the moving moments from tf.keras on; before, still the batch's, and only Keras 1
+ *   goes on updating;
  *   a mask weighs the moments in Keras 3 alone. */
 #include "engine/layers/layer.h"
 #include "engine/model/dialect.h"

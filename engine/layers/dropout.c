@@ -1,4 +1,5 @@
-/* Dropout: in training each element is kept with probability 1 - rate and divided by it. Srivastava et al. 2014. The mask passes.
+/* Dropout: in training each element is kept with probability 1 - rate and divided by it. Srivastava et al. 2014. The
+ * mask passes.
  *
  * noise_shape shares the decision along its axes of size 1; null there means the input's own size. */
 #include "engine/layers/layer.h"

@@ -1,8 +1,8 @@
 /* What a layer is: a class with fields and one function that emits its ops.
  *
- * One file per family in engine/layers; a line that begins `const struct layer_type layer_x = {` puts it into the list that the
- * build generates. Configurations arrive in canonical Keras 3 form: engine/model/dialect.c has already rewritten older spellings
- * and defaults. A layer never checks for errors: see build.h. */
+ * One file per family in engine/layers; a line that begins `const struct layer_type layer_x = {` puts it into the list
+ * that the build generates. Configurations arrive in canonical Keras 3 form: engine/model/dialect.c has already
+ * rewritten older spellings and defaults. A layer never checks for errors: see build.h. */
 #ifndef HORN_LAYERS_LAYER_H
 #define HORN_LAYERS_LAYER_H
 
@@ -50,7 +50,8 @@ extern const struct object init_zeros, init_ones, init_glorot_uniform, init_orth
 #define INIT_ORTHOGONAL     (&init_orthogonal)
 #define INIT_UNIFORM        (&init_uniform) /* Keras' RandomUniform(-0.05, 0.05) */
 
-/* LSTM's bias with unit_forget_bias: `inner` (NULL: zeros) with ones over the forget gate's quarter. Lives as long as b->weights. */
+/* LSTM's bias with unit_forget_bias: `inner` (NULL: zeros) with ones over the forget gate's quarter. Lives as long as
+ * b->weights. */
 const struct object *init_lstm_bias(struct build *b, const struct object *inner);
 
 /* Rows that many tables share. */

@@ -1,11 +1,11 @@
 /* Add, Multiply, Concatenate: layers of several inputs.
  *
  * Elementwise: inputs of lower rank get axes of 1 behind the batch, then numpy's broadcasting (Keras 2 and later).
- * Masks (keras-features 8.9):
+ * Masks:
  *   elementwise   Keras 3: none unless all inputs have one, then OR;   before: AND of those that are there
  *   Multiply      Keras 3: a masked element counts as 1, and the product is 0 where all inputs are masked
- *   Concatenate   a missing mask counts as ones; along the last axis Keras 3 takes OR, before AND; along another axis the masks are
- *                 concatenated like the inputs */
+ *   Concatenate   a missing mask counts as ones; along the last axis Keras 3 takes OR, before AND; along another axis
+ *                 the masks are concatenated like the inputs */
 #include "engine/layers/layer.h"
 #include "engine/model/dialect.h"
 #include "engine/ops/ops.h"

@@ -4,9 +4,9 @@
  *   binary        mean of -(y ln p + (1 - y) ln(1 - p)); of logits z: max(z, 0) - z y + ln(1 + e^-|z|)
  *   smoothing     categorical y (1 - s) + s / classes,   binary y (1 - s) + s / 2
  *
- * Probabilities that come straight from a softmax or sigmoid are not looked at: their logits are taken, which is exact where Keras
- * on TensorFlow does the same and Keras on JAX clips to [1e-7, 1 - 1e-7]. Other probabilities are divided by their sum (not
- * binary) and clipped, as Keras does (keras/src/backend/jax/nn.py). */
+ * Probabilities that come straight from a softmax or sigmoid are not looked at: their logits are taken, which is exact
+ * where Keras on TensorFlow does the same and Keras on JAX clips to [1e-7, 1 - 1e-7]. Other probabilities are divided by
+ * their sum (not binary) and clipped, as Keras does (keras/src/backend/jax/nn.py). */
 #include "engine/losses/common.h"
 
 #define EPSILON 1e-7 /* Keras' backend.epsilon() */

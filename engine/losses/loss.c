@@ -1,6 +1,6 @@
 /* What all losses share: the way from per-sample values to a scalar, matching ranks, and finding the logits behind a softmax.
  *
- * The scalar's rule is the dialect's (keras-features 3.2). Weights and masks are prefixes of the values' shape: (batch) or
+ * The scalar's rule is the dialect's. Weights and masks are prefixes of the values' shape: (batch) or
  * (batch, time); ones are appended so that they broadcast. */
 #include "engine/losses/loss.h"
 

@@ -20,11 +20,12 @@ extern const struct catalogue loss_catalogue; /* aliases of every version: mse, 
 value_id logits_of_softmax(struct build *b, value_id p);
 value_id logits_of_sigmoid(struct build *b, value_id p);
 
-/* y and p of ranks that differ by one, the longer ending in 1: that axis dropped (Keras 3's squeeze). */
+/* y and p of ranks that differ by one, the longer ending in 1: that axis dropped, or a y or p of rank 1 given one (Keras 3's
+ * squeeze_or_expand_to_same_rank). */
 void squeeze_pair(struct build *b, value_id *y, value_id *p);
 
-/* s (batch, ...) per sample -> scalar by the dialect's rule (keras-features 3.2): weights (batch) or (batch, time) or 0, mask a prefix
- * of s or 0.
+/* s (batch, ...) per sample -> scalar by the dialect's rule: weights (batch) or (batch, time) or 0,
+ * mask a prefix of s or 0.
  *   Keras 1, 2.0-2.2: s M / mean(M), then s w / mean(w != 0), then the mean;   2.3: sum(w s) / N, mask into w
  *   tf.keras, Keras 3: sum(w s) / N; with a mask sum(w s M) / sum(M) */
 value_id loss_scalar(struct build *b, value_id s, value_id weights, value_id mask);

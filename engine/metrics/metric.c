@@ -1,7 +1,8 @@
 /* Reading a metric and emitting its two sums.
  *
- * Keras 3 sums per sample and divides by the weights at the end of an epoch; Keras 1 and 2 average batch means weighted by batch
- * size, which is the same for means. Masks count as weights from tf.keras on; before, plain metrics do not see them. */
+ * Keras 3 sums per sample and divides by the weights at the end of an epoch; Keras 1 and 2 average batch means weighted
+ * by batch size, which is the same for means. Masks count as weights from tf.keras on; before, plain metrics do not see
+ * them. */
 #include "engine/metrics/metric.h"
 
 #include <string.h>

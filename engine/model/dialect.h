@@ -13,7 +13,8 @@
 enum dialect { DIALECT_KERAS_1, DIALECT_KERAS_2, DIALECT_KERAS_2_3, DIALECT_TF_KERAS, DIALECT_KERAS_3 };
 const char *dialect_name(enum dialect d); /* "Keras 1" */
 
-/* By the marks of keras-config-formats 1; without any sign Keras 3. */
+/* By the marks of keras-config-formats 1; without any sign Keras 3. A canonical document may say "horn_dialect": "Keras 1" at its top:
+ * spelt as Keras 3, meant as that version (Horn's own files). */
 enum dialect dialect_of(const struct json *architecture);
 
 /* A new document in canonical form: Sequential {name, layers with InputLayer first where the shape is known} or Functional {name, layers,

@@ -31,7 +31,7 @@ static struct json *json_of(const char *text)
     return json_parse(text, strlen(text), NULL, 0, &j, &problem) == ST_OK ? j : json_new_null();
 }
 
-/* ---- shapes and types ------------------------------------------------------------------------------------------------------ */
+/* ---- shapes and types ---------------------------------------------------------------------------------------------------- */
 
 enum status canon_shape(struct canon *c, const struct json *j, const char *pointer, struct json **ret)
 {
@@ -48,11 +48,13 @@ enum status canon_shape(struct canon *c, const struct json *j, const char *point
         return ST_OK;
     }
     if (json_type(j) != JSON_ARRAY || !json_first(j))
-        return fail(c->problem, ST_INVALID, pointer, "a shape is an array like [null, 28, 28, 1] with the batch in front, here is %s",
+        return fail(c->problem, ST_INVALID, pointer,
+                    "a shape is an array like [null, 28, 28, 1] with the batch in front, here is %s",
                     json_type(j) == JSON_ARRAY ? "an empty array" : json_type_name(json_type(j)));
     for (const struct json *d = json_first(j); d; d = json_next(d), i++) {
         if (i == MAX_RANK)
-            return fail(c->problem, ST_INVALID, pointer, "a shape has at most %d dimensions, here are %d", MAX_RANK, json_count(j));
+            return fail(c->problem, ST_INVALID, pointer, "a shape has at most %d dimensions, here are %d", MAX_RANK,
+                        json_count(j));
         if (json_type(d) == JSON_NULL) {
             if (i > 0)
                 json_push(shape, json_new_null());
@@ -63,10 +65,12 @@ enum status canon_shape(struct canon *c, const struct json *j, const char *point
             return fail(c->problem, ST_INVALID, where, "a dimension is a whole number or null, here is %s",
                         json_type_name(json_type(d)));
         if (dim < 1)
-            return fail(c->problem, ST_INVALID, where, "a dimension is at least 1, or null where it is not known, here it is %lld",
-                        (long long)dim);
-        if (i == 0)
-            continue; /* batches may have any size here */
+            return fail(c->problem, ST_INVALID, where,
+                        "a dimension is at least 1, or null where it is not known, here it is %lld", (long long)dim);
+        if (i == 0) { /* batches may have any size here */
+            text_printf(c->warnings, "%s: the fixed batch size %lld is not kept\n", pointer, (long long)dim);
+            continue;
+        }
         if (__builtin_mul_overflow(count, dim, &count) || count > (int64_t)1 << 44)
             return fail(c->problem, ST_INVALID, where, "the dimensions multiply to more than 2^44 elements for one sample");
         json_push(shape, json_new_int(dim));
@@ -129,8 +133,8 @@ enum status canon_input_hint(struct canon *c, const char *class_name, const stru
         type = json_get(config, "dtype");
         type_key = "dtype";
     }
-    TRY(canon_dtype(c, type, arena_print(c->mem, "%s/%s", pointer, type_key),
-                    embedding && !fits(c, K3) ? "int32" : "float32", true, dtype));
+    TRY(canon_dtype(c, type, arena_print(c->mem, "%s/%s", pointer, type_key), embedding && !fits(c, K3) ? "int32" : "float32",
+                    true, dtype));
     for (size_t i = 0; i < COUNT(whole); i++) {
         const struct json *j = json_get(config, whole[i]);
         if (j && json_type(j) != JSON_NULL)
@@ -166,7 +170,7 @@ enum status canon_input_hint(struct canon *c, const char *class_name, const stru
     return ST_OK;
 }
 
-/* ---- initializers, regularizers, activations -------------------------------------------------------------------------------- */
+/* ---- initializers, regularizers, activations ----------------------------------------------------------------------------- */
 
 /* {"name": X, ...rest} of Keras 1 as {"class_name": X, "config": rest}; anything else as it is. Owned by the caller. */
 static struct json *modern_object(const struct json *j)
@@ -258,7 +262,8 @@ static enum status canon_activation(struct canon *c, const struct json *value, c
     return ST_OK;
 }
 
-static enum status canon_value(struct canon *c, const char *key, const struct json *value, const char *pointer, struct json **ret)
+static enum status canon_value(struct canon *c, const char *key, const struct json *value, const char *pointer,
+                               struct json **ret)
 {
     *ret = NULL;
     if (ends_with(key, "_initializer"))
@@ -272,7 +277,7 @@ static enum status canon_value(struct canon *c, const char *key, const struct js
     return ST_OK;
 }
 
-/* ---- conversions named by rows ------------------------------------------------------------------------------------------------ */
+/* ---- conversions named by rows ------------------------------------------------------------------------------------------- */
 
 /* Keras 1's cpu and mem modes start and regularize the recurrent matrices as the kernels; only gpu mode reads inner_init and
  * U_regularizer (keras 1.2.2 layers/recurrent.py, LSTM.build). Runs before the renaming. */
@@ -300,7 +305,8 @@ enum status convert_kernel_rows(struct conversion *v)
 enum status convert_border_mode(struct conversion *v)
 {
     if (json_is(v->value, "full"))
-        return fail(v->c->problem, ST_UNSUPPORTED, v->pointer, "border_mode \"full\" (layer \"%s\") is not built yet", v->layer);
+        return fail(v->c->problem, ST_UNSUPPORTED, v->pointer, "border_mode \"full\" (layer \"%s\") is not built yet",
+                    v->layer);
     v->ret = json_copy(v->value);
     return ST_OK;
 }
@@ -339,6 +345,24 @@ enum status convert_slope(struct conversion *v)
 
     v->ret = json_copy(inner ? inner : v->value);
     return ST_OK;
+}
+
+/* tf.keras prints the one axis of a normalisation as a list. */
+enum status convert_axis(struct conversion *v)
+{
+    const struct json *first = json_first(v->value);
+
+    v->ret = json_copy(json_type(v->value) == JSON_ARRAY && first && !json_next(first) ? first : v->value);
+    return ST_OK;
+}
+
+/* An option that Keras 3 no longer knows: dropped where it is off. */
+enum status convert_off(struct conversion *v)
+{
+    if (json_type(v->value) == JSON_NULL || (json_type(v->value) == JSON_BOOL && !json_true(v->value)))
+        return ST_OK;
+    return fail(v->c->problem, ST_UNSUPPORTED, v->pointer,
+                "layer \"%s\": only false is built here, which is all that Keras 3 has", v->layer);
 }
 
 static struct json *pair_of(const struct json *a, const struct json *b)
@@ -382,7 +406,7 @@ enum status convert_padding_2d(struct conversion *v)
     return ST_OK;
 }
 
-/* ---- the layer ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the layer ----------------------------------------------------------------------------------------------------------- */
 
 static enum status apply_keys(struct canon *c, const char *class_name, struct json *config, const char *layer,
                               const char *pointer, struct json *keys)
@@ -393,8 +417,11 @@ static enum status apply_keys(struct canon *c, const char *class_name, struct js
         OWNED(json_free) struct json *value = json_detach(config, row->from);
         if (!value && !row->always)
             continue;
-        struct conversion v = {
-            .c = c, .config = config, .value = value, .layer = layer, .pointer = arena_print(c->mem, "%s/%s", pointer, row->from)};
+        struct conversion v = {.c = c,
+                               .config = config,
+                               .value = value,
+                               .layer = layer,
+                               .pointer = arena_print(c->mem, "%s/%s", pointer, row->from)};
         if (row->convert)
             TRY(row->convert(&v));
         else if (row->to)
@@ -429,7 +456,7 @@ static enum status apply_values(struct canon *c, struct json *config, const char
 
     for (const struct json *m = json_first(config); m; m = json_next(m)) {
         struct json *made = NULL;
-        TRY(canon_value(c, json_key(m), m, arena_print(c->mem, "%s/%s", pointer, written_key(keys, json_key(m))), &made));
+        TRY(canon_value(c, json_key(m), m, pointer_key(c->mem, pointer, written_key(keys, json_key(m))), &made));
         if (made)
             json_put(changed, json_key(m), made);
     }
@@ -448,7 +475,8 @@ static enum status merge_class(struct canon *c, struct json *config, const char 
 
     pointer = arena_print(c->mem, "%s/mode", pointer);
     if (mode_type && !json_is(mode_type, "raw"))
-        return fail(c->problem, ST_UNSUPPORTED, pointer, "layer \"%s\" merges by a Python function, which is not run here", layer);
+        return fail(c->problem, ST_UNSUPPORTED, pointer, "layer \"%s\" merges by a Python function, which is not run here",
+                    layer);
     if (mode && !json_text(mode))
         return fail(c->problem, ST_INVALID, pointer, "a merge mode is a name like \"sum\", here is %s",
                     json_type_name(json_type(mode)));

@@ -6,7 +6,7 @@
 #include "engine/model/dialect_parts.h"
 
 #define HE_NORMAL "{\"scale\":2.0,\"mode\":\"fan_in\",\"distribution\":\"untruncated_normal\"}"
-#define UNIFORM "{\"class_name\":\"RandomUniform\",\"config\":{\"minval\":-0.05,\"maxval\":0.05}}"
+#define UNIFORM   "{\"class_name\":\"RandomUniform\",\"config\":{\"minval\":-0.05,\"maxval\":0.05}}"
 
 const struct class_row class_rows[] = {
     {EVERY, "Convolution2D", "Conv2D"},
@@ -28,8 +28,14 @@ const struct class_row class_rows[] = {
 
 /* mode of Keras 1's Merge -> class */
 const struct class_row merge_rows[] = {
-    {K1, "sum", "Add"},     {K1, "mul", "Multiply"}, {K1, "concat", "Concatenate"}, {K1, "ave", "Average"},
-    {K1, "max", "Maximum"}, {K1, "dot", "Dot"},      {K1, "cos", "Dot"},            {0},
+    {K1, "sum", "Add"},
+    {K1, "mul", "Multiply"},
+    {K1, "concat", "Concatenate"},
+    {K1, "ave", "Average"},
+    {K1, "max", "Maximum"},
+    {K1, "dot", "Dot"},
+    {K1, "cos", "Dot"},
+    {0},
 };
 
 const struct key_row key_rows[] = {
@@ -55,6 +61,8 @@ const struct key_row key_rows[] = {
     {K1, "GlobalAveragePooling2D", "dim_ordering", .to = "data_format", .convert = convert_dim_ordering, .always = true},
     {K1, "ZeroPadding2D", "dim_ordering", .to = "data_format", .convert = convert_dim_ordering, .always = true},
     {K1, "Concatenate", "concat_axis", .to = "axis"},
+    {EVERY, "LSTM", "time_major", .convert = convert_off},
+    {EVERY, "BatchNormalization", "axis", .to = "axis", .convert = convert_axis},
     {EVERY, "LeakyReLU", "alpha", .to = "negative_slope", .convert = convert_slope},
     {EVERY, "ZeroPadding2D", "padding", .to = "padding", .convert = convert_padding_2d},
     {K2 | TFK | K3, "Conv2D", "data_format", .to = "data_format", .convert = convert_data_format},

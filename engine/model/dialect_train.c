@@ -41,13 +41,15 @@ static enum status canon_train(const struct json *given, const char *pointer, en
     if (config && json_type(config) != JSON_OBJECT && json_type(config) != JSON_NULL)
         return fail(problem, ST_INVALID, where, "must be an object, got %s", json_type_name(json_type(config)));
     for (const struct json *m = json_type(given) == JSON_OBJECT ? json_first(given) : NULL; m; m = json_next(m)) {
-        static const char *const outer[] = {"class_name", "config", "module", "registered_name", "build_config", "shared_object_id"};
+        static const char *const outer[] = {"class_name",      "config",       "module",
+                                            "registered_name", "build_config", "shared_object_id"};
         size_t i = 0;
         while (i < COUNT(outer) && strcmp(outer[i], json_key(m)) != 0)
             i++;
         if (i == COUNT(outer)) {
             snprintf(where, sizeof where, "%s/%s", pointer, json_key(m));
-            return fail(problem, ST_INVALID, where, "unknown key \"%.100s\"; %s is {\"class_name\", \"config\"}", json_key(m), what);
+            return fail(problem, ST_INVALID, where, "unknown key \"%.100s\"; %s is {\"class_name\", \"config\"}", json_key(m),
+                        what);
         }
     }
 
@@ -62,7 +64,8 @@ static enum status canon_train(const struct json *given, const char *pointer, en
         } else if (strcmp(row->from, row->to) != 0) {
             if (json_get(to, row->to)) {
                 snprintf(where, sizeof where, "%s/config/%s", pointer, row->from);
-                return fail(problem, ST_INVALID, where, "\"%s\" and \"%s\" mean the same: give one of them", row->from, row->to);
+                return fail(problem, ST_INVALID, where, "\"%s\" and \"%s\" mean the same: give one of them", row->from,
+                            row->to);
             }
             json_rename(to, row->from, row->to);
         }
@@ -83,7 +86,8 @@ static enum status canon_train(const struct json *given, const char *pointer, en
 enum status dialect_optimizer(const struct json *optimizer, const char *pointer, enum dialect d, struct json **ret,
                               struct problem *problem)
 {
-    return canon_train(optimizer, pointer, d, "an optimizer", optimizer_names, optimizer_keys, optimizer_defaults, ret, problem);
+    return canon_train(optimizer, pointer, d, "an optimizer", optimizer_names, optimizer_keys, optimizer_defaults, ret,
+                       problem);
 }
 
 enum status dialect_callback(const struct json *callback, const char *pointer, enum dialect d, struct json **ret,
@@ -119,7 +123,10 @@ static const struct key_row optimizer_keys[] = {
 };
 
 /* Keras 1, 2 (2.1.3 on), 2.3, tf.keras (2.11 on), 3. keras1_epsilon: epsilon stands outside of the root. */
-#define FIVE(k1, k2, k23, tfk, k3) {k1, k2, k23, tfk, k3}
+#define FIVE(k1, k2, k23, tfk, k3) \
+    {                              \
+        k1, k2, k23, tfk, k3       \
+    }
 static const struct default_row optimizer_defaults[] = {
     {"SGD", "learning_rate", FIVE("0.01", "0.01", "0.01", "0.01", "0.01")},
     {"RMSprop", "learning_rate", FIVE("0.001", "0.001", "0.001", "0.001", "0.001")},

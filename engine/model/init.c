@@ -1,12 +1,12 @@
 /* Initializers: the first values of a weight from its shape and a Philox key.
  *
- * An element's value follows from (key, element) alone, so the order of weights and the number of threads play no part. Keys are made
- * from the weight's path. Formulas: Keras 3 (keras/src/initializers/random_initializers.py); the distributions agree with
- * Keras, the drawn numbers are our own.
+ * An element's value follows from (key, element) alone, so the order of weights and the number of threads play no part.
+ * Keys are made from the weight's path. Formulas: Keras 3 (keras/src/initializers/random_initializers.py); the
+ * distributions agree with Keras, the drawn numbers are our own.
  *
  *   variance scaling    s = scale / max(1, fan);   uniform U(-sqrt(3 s), sqrt(3 s));   normal N(0, s)
- *   truncated normal    redrawn beyond 2 sigma; sigma = sqrt(s) / 0.87962566103423978, so that the variance after cutting is s
- *   fans                (a, b): a, b;   (k..., in, out): in prod(k), out prod(k);   (a): a, a
+ *   truncated normal    redrawn beyond 2 sigma; sigma = sqrt(s) / 0.87962566103423978, so that the variance after
+ *   cutting is s fans                (a, b): a, b;   (k..., in, out): in prod(k), out prod(k);   (a): a, a
  *   orthogonal          Q of a Gaussian matrix, columns signed so that R has a positive diagonal */
 #include "engine/model/weights.h"
 
@@ -246,8 +246,9 @@ static double dot(const double *x, const double *y, int64_t n)
     return sum;
 }
 
-/* Gram and Schmidt, modified, each vector cleaned twice ("twice is enough": Giraud, Langou, Rozloznik 2005). The length divided by
- * is the diagonal of R, positive: the same Q as a QR with its signs corrected. q holds `count` vectors of `length`. */
+/* Gram and Schmidt, modified, each vector cleaned twice ("twice is enough": Giraud, Langou, Rozloznik 2005). The length
+ * divided by is the diagonal of R, positive: the same Q as a QR with its signs corrected. q holds `count` vectors of
+ * `length`. */
 static void orthonormal(double *q, int64_t count, int64_t length)
 {
     for (int64_t k = 0; k < count; k++) {

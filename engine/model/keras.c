@@ -66,7 +66,7 @@ struct reader { /* one parse under way */
     int n_calls, call_room;
 };
 
-/* ---- from JSON to scopes --------------------------------------------------------------------------------------------------------- */
+/* ---- from JSON to scopes ------------------------------------------------------------------------------------------------- */
 
 static enum status scope_read(struct reader *r, const struct json *model, struct scope **ret);
 
@@ -75,7 +75,7 @@ static const char *text_of(const struct json *entry, const char *key)
     return json_text(json_get(entry, key));
 }
 
-static enum status layers_read(struct reader *r, const struct json *list, struct scope *s, int room, struct names *names)
+static enum status layers_read(struct reader *r, const struct json *list, struct scope *s, struct names *names)
 {
     for (struct json *m = json_first(list); m; m = json_next(m)) {
         struct scope_layer *l = &s->layers[s->n_layers];
@@ -93,7 +93,6 @@ static enum status layers_read(struct reader *r, const struct json *list, struct
         }
         names_put(names, l->name, s->n_layers++);
     }
-    (void)room;
     return ST_OK;
 }
 
@@ -200,7 +199,7 @@ static void sequential_read(struct reader *r, struct scope *s)
     s->n_outputs = 1;
 }
 
-/* ---- the order of calls ------------------------------------------------------------------------------------------------------------ */
+/* ---- the order of calls -------------------------------------------------------------------------------------------------- */
 
 enum colour { WHITE, GREY, BLACK };
 
@@ -208,7 +207,7 @@ struct walk {
     unsigned char *colour; /* per call */
     struct {
         int call, next;
-    } *stack;
+    } * stack;
     int depth;
 };
 
@@ -234,8 +233,8 @@ static enum status walk_from(struct reader *r, const struct scope *s, struct wal
         int next = c->in[w->stack[w->depth - 1].next++].call;
         if (w->colour[next] == GREY) {
             const struct scope_layer *l = &s->layers[s->calls[next].layer];
-            return fail(r->problem, ST_INVALID, l->pointer, "layer \"%s\" is part of a cycle: what it reads depends on its own output",
-                        l->name);
+            return fail(r->problem, ST_INVALID, l->pointer,
+                        "layer \"%s\" is part of a cycle: what it reads depends on its own output", l->name);
         }
         if (w->colour[next] == WHITE) {
             w->colour[next] = GREY;
@@ -283,7 +282,8 @@ static enum status check_inputs(struct reader *r, const struct scope *s)
     for (int i = 0; i < s->n_order; i++) {
         const struct scope_layer *l = &s->layers[s->calls[s->order[i]].layer];
         if (l->kind == KIND_INPUT && !listed[s->order[i]])
-            return fail(r->problem, ST_INVALID, l->pointer, "InputLayer \"%s\" is read but not listed in \"input_layers\"", l->name);
+            return fail(r->problem, ST_INVALID, l->pointer, "InputLayer \"%s\" is read but not listed in \"input_layers\"",
+                        l->name);
     }
     return ST_OK;
 }
@@ -298,7 +298,7 @@ static enum status scope_read(struct reader *r, const struct json *model, struct
     s->name = arena_text(r->mem, text_of(model, "name"));
     s->trainable = json_true(json_get(config, "trainable"));
     s->layers = ARENA_ARRAY(r->mem, struct scope_layer, n + 1);
-    TRY(layers_read(r, list, s, n + 1, &names));
+    TRY(layers_read(r, list, s, &names));
     if (!strcmp(text_of(model, "class_name"), "Sequential"))
         sequential_read(r, s);
     else
@@ -309,7 +309,7 @@ static enum status scope_read(struct reader *r, const struct json *model, struct
     return ST_OK;
 }
 
-/* ---- leaves ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- leaves -------------------------------------------------------------------------------------------------------------- */
 
 static enum status leaf_add(struct reader *r, struct scope_layer *l, const char *prefix, int top, bool trainable)
 {
@@ -359,13 +359,28 @@ static void clean(struct json *model)
         clean(m);
 }
 
-/* ---- expansion into calls -------------------------------------------------------------------------------------------------------------- */
+/* A layer takes one tensor, unless it is one of these; a second one would be read by nobody. */
+static enum status check_inputs_of(struct reader *r, const struct scope_layer *l, int n)
+{
+    static const char *const several[] = {"Add", "Multiply", "Concatenate", "LSTM"};
+    const char *class = r->layers[l->leaf].type->keras;
+
+    for (size_t i = 0; i < COUNT(several); i++)
+        if (!strcmp(class, several[i]))
+            return ST_OK;
+    if (n > 1)
+        return fail(r->problem, ST_INVALID, l->pointer, "layer \"%s\" (%s) takes one input, a call gives it %d", l->name, class,
+                    n);
+    return ST_OK;
+}
+
+/* ---- expansion into calls ------------------------------------------------------------------------------------------------ */
 
 static enum status call_add(struct reader *r, const struct scope_layer *l, const struct model_tensor *in, int n)
 {
     if (r->n_calls == MAX_CALLS)
-        return fail(r->problem, ST_INVALID, l->pointer, "with all nested models called the model has more than %d calls of layers",
-                    MAX_CALLS);
+        return fail(r->problem, ST_INVALID, l->pointer,
+                    "with all nested models called the model has more than %d calls of layers", MAX_CALLS);
     if (r->n_calls == r->call_room) {
         r->call_room = r->call_room ? 2 * r->call_room : 64;
         r->calls = must_realloc(r->calls, sizeof *r->calls * (size_t)r->call_room);
@@ -391,12 +406,14 @@ static enum status tensor_of(struct reader *r, const struct scope *s, const stru
         return ST_OK;
     }
     if (from.tensor >= m->n)
-        return fail(r->problem, ST_INVALID, l->pointer, "output %d of \"%s\" is wanted, which has %d", from.tensor, l->name, m->n);
+        return fail(r->problem, ST_INVALID, l->pointer, "output %d of \"%s\" is wanted, which has %d", from.tensor, l->name,
+                    m->n);
     *ret = m->v[from.tensor];
     return ST_OK;
 }
 
-static enum status scope_expand(struct reader *r, const struct scope *s, const struct model_tensor *in, struct model_tensor *out)
+static enum status scope_expand(struct reader *r, const struct scope *s, const struct model_tensor *in,
+                                struct model_tensor *out)
 {
     struct made *made = ARENA_ARRAY(r->mem, struct made, s->n_calls);
 
@@ -412,6 +429,7 @@ static enum status scope_expand(struct reader *r, const struct scope *s, const s
             TRY(tensor_of(r, s, made, c->in[t], &args[t]));
         if (l->kind == KIND_LEAF) {
             made[s->order[i]].call = r->n_calls;
+            TRY(check_inputs_of(r, l, c->n));
             TRY(call_add(r, l, args, c->n));
             continue;
         }
@@ -427,7 +445,7 @@ static enum status scope_expand(struct reader *r, const struct scope *s, const s
     return ST_OK;
 }
 
-/* ---- the model -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the model ----------------------------------------------------------------------------------------------------------- */
 
 static struct shape shape_read(const struct json *j)
 {

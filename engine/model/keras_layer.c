@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct neutral { /* a key of Keras that a layer may not have, and the value at which it means nothing */
+struct neutral {       /* a key of Keras that a layer may not have, and the value at which it means nothing */
     const char *layer; /* NULL: every layer */
     const char *key;
     const char *json[3]; /* accepted values; "*": any */
@@ -126,8 +126,8 @@ enum status layer_read(struct json *entry, const char *name, struct arena *mem, 
     const struct layer_type *type = (const struct layer_type *)catalogue_find(&layer_catalogue, class);
 
     if (!type)
-        return fail(problem, ST_UNSUPPORTED, arena_print(mem, "%s/class_name", pointer), "layer \"%s\" (%s) is not built yet", class,
-                    name);
+        return fail(problem, ST_UNSUPPORTED, arena_print(mem, "%s/class_name", pointer), "layer \"%s\" (%s) is not built yet",
+                    class, name);
     json_put(entry, "class_name", json_new_text(type->keras));
     TRY(sort_keys(type, config, at, keys, name, warnings, problem));
 

@@ -35,7 +35,7 @@ int model_output_find(const struct model *m, const char *name)
     return -1;
 }
 
-/* ---- building --------------------------------------------------------------------------------------------------------------------- */
+/* ---- building ------------------------------------------------------------------------------------------------------------ */
 
 /* Declared and given shape agree where both are known; the batch axis is free. */
 static bool input_fits(const struct shape *declared, const struct shape *given)
@@ -125,7 +125,7 @@ enum status model_build(const struct model *m, struct build *b, const struct tup
     return build_failed(b) ? build_problem(b, problem) : ST_OK;
 }
 
-/* ---- preprocess -------------------------------------------------------------------------------------------------------------------- */
+/* ---- preprocess ---------------------------------------------------------------------------------------------------------- */
 
 enum status prepare_parse(const struct json *list, const char *pointer, struct prepare **ret, struct problem *problem)
 {
@@ -141,8 +141,8 @@ enum status prepare_parse(const struct json *list, const char *pointer, struct p
         const char *class = json_text(json_get(m, "class_name")), *at = json_text(json_get(m, "horn_pointer"));
         at = arena_text(p->mem, at);
         if (!strcmp(class, "Sequential") || !strcmp(class, "Functional") || !strcmp(class, "InputLayer"))
-            return fail(problem, ST_UNSUPPORTED, at, "preprocess is a list of layers without weights; a %s is not built there yet",
-                        class);
+            return fail(problem, ST_UNSUPPORTED, at,
+                        "preprocess is a list of layers without weights; a %s is not built there yet", class);
         /* strict: a misspelt key would silently change every number */
         TRY(layer_read(m, arena_text(p->mem, json_text(json_get(m, "name"))), p->mem, NULL, &p->layers[n], problem));
     }

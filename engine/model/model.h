@@ -37,7 +37,7 @@ struct model {
     struct layer *layers; /* leaves, in file order */
     int *top;             /* per leaf: index into tops */
     int n_layers;
-    const char **tops;    /* names of the outermost entries, in file order, InputLayers excluded */
+    const char **tops; /* names of the outermost entries, in file order, InputLayers excluded */
     int n_tops;
     struct model_call *calls;
     int n_calls;

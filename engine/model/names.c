@@ -59,3 +59,21 @@ int names_put(struct names *m, const char *name, int value)
     slot->value = value;
     return former;
 }
+
+const char *pointer_key(struct arena *mem, const char *pointer, const char *key)
+{
+    size_t n = strlen(pointer), room = n + 2 * strlen(key) + 2;
+    char *made = arena_alloc(mem, room), *p = made + n;
+
+    memcpy(made, pointer, n);
+    *p++ = '/';
+    for (; *key; key++) {
+        if (*key == '~' || *key == '/') {
+            *p++ = '~';
+            *p++ = *key == '~' ? '0' : '1';
+        } else {
+            *p++ = *key;
+        }
+    }
+    return made;
+}

@@ -6,6 +6,7 @@
  * is zero and stays zero, since no gradient is ever written there: a sum over the flat vector is a sum over the weights. */
 #include "engine/model/weights.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/philox.h"
@@ -18,6 +19,15 @@ static size_t aligned(size_t bytes)
 static size_t entry_bytes(const struct weight_entry *e)
 {
     return (size_t)shape_count(&e->shape) * sizeof(float);
+}
+
+static uint64_t path_hash(const char *layer, const char *name)
+{
+    char path[1024];
+
+    /* cut alike for both sides if longer; the names are compared too */
+    snprintf(path, sizeof(path), "%s/%s", layer, name);
+    return text_hash(path);
 }
 
 static struct weight_entry *entry_add(struct weights *w, const struct layer *l, const char *name)
@@ -33,6 +43,7 @@ static struct weight_entry *entry_add(struct weights *w, const struct layer *l, 
                                .name = arena_text(w->mem, name),
                                .path = arena_print(w->mem, "%s/%s", l->name, name),
                                .leaf = -1};
+    e->hash = path_hash(l->name, name);
     if (w->layers && l >= w->layers && l < w->layers + w->n_layers)
         e->leaf = (int)(l - w->layers);
     return e;
@@ -175,10 +186,13 @@ int64_t weights_count(const struct weights *w, bool trainable_only)
 
 struct weight_entry *weights_find(struct weights *w, const char *layer, const char *name)
 {
-    /* Layers ask for their weights in order, so the one looked for is near the last hit or the end; models are small. */
+    uint64_t hash = path_hash(layer, name);
+
     for (int i = 0; i < w->n; i++) {
-        if (strcmp(w->entry[i].name, name) == 0 && strcmp(w->entry[i].layer, layer) == 0)
-            return &w->entry[i];
+        struct weight_entry *e = &w->entry[i];
+
+        if (e->hash == hash && strcmp(e->name, name) == 0 && strcmp(e->layer, layer) == 0)
+            return e;
     }
     return NULL;
 }

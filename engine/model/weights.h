@@ -18,6 +18,7 @@ struct weight_entry {
     size_t offset;      /* bytes into AT_WEIGHT once laid out */
     value_id leaf_value, current; /* of the build under way */
     bool regularized;             /* in the build under way: regularize() has added its penalty */
+    uint64_t hash;                /* of the path, so that finding a weight compares numbers */
 };
 
 struct weights {

@@ -2,8 +2,8 @@
  *
  *   a += g^2;   w -= rate g / sqrt(a + epsilon)
  *
- * a begins with initial_accumulator_value. Keras 3, keras/src/optimizers/adagrad.py; Keras 1 and 2 begin with 0 and have epsilon
- * outside of the root. */
+ * a begins with initial_accumulator_value. Keras 3, keras/src/optimizers/adagrad.py; Keras 1 and 2 begin with 0 and have
+ * epsilon outside of the root. */
 #include "engine/optimizers/optimizer.h"
 
 struct adagrad {

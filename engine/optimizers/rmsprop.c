@@ -3,7 +3,8 @@
  *   v = rho v + (1 - rho) g^2;   centered: a = rho a + (1 - rho) g,  d = v - a^2,  else d = v
  *   r = rate g / sqrt(d + epsilon);   momentum: m = momentum m + r,  w -= m,  else w -= r
  *
- * Keras 3 (keras/src/optimizers/rmsprop.py) has epsilon inside the root; Keras 1 and 2 outside: rate g / (sqrt(v) + epsilon). */
+ * Keras 3 (keras/src/optimizers/rmsprop.py) has epsilon inside the root; Keras 1 and 2 outside: rate g / (sqrt(v) +
+ * epsilon). */
 #include "engine/optimizers/optimizer.h"
 
 struct rmsprop {

@@ -34,11 +34,11 @@ static enum status neutral(const struct reader *r, const struct json *j, const c
     for (; *accepted; accepted++)
         if (!strcmp(*accepted, text))
             return ST_OK;
-    return fail(r->problem, ST_UNSUPPORTED, pointer_key(r->mem, r->pointer, key), "compile's \"%s\" with %.100s is not built yet",
-                key, text);
+    return fail(r->problem, ST_UNSUPPORTED, pointer_key(r->mem, r->pointer, key),
+                "compile's \"%s\" with %.100s is not built yet", key, text);
 }
 
-/* ---- optimizer ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- optimizer ----------------------------------------------------------------------------------------------------------- */
 
 static enum status read_optimizer(const struct reader *r, const struct json *given, struct json *canonical,
                                   struct optimizer_spec *ret)
@@ -64,7 +64,7 @@ static enum status read_optimizer(const struct reader *r, const struct json *giv
     return s;
 }
 
-/* ---- losses --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- losses -------------------------------------------------------------------------------------------------------------- */
 
 static bool one_class(const struct json *j, int n)
 {
@@ -94,7 +94,8 @@ static struct json *loss_json(const struct json *given, const struct loss *loss)
     return json_new_text(name);
 }
 
-static enum status read_losses(const struct reader *r, const struct json *given, struct json *canonical, struct output_spec *out)
+static enum status read_losses(const struct reader *r, const struct json *given, struct json *canonical,
+                               struct output_spec *out)
 {
     int n = r->m->n_outputs, trained = 0;
     const struct json **each = ARENA_ARRAY(r->mem, const struct json *, n);
@@ -102,8 +103,7 @@ static enum status read_losses(const struct reader *r, const struct json *given,
     struct spread spread = {"loss", "output", r->m->output_names, n, one_class, true, false};
 
     if (json_type(given) == JSON_NOTHING || json_type(given) == JSON_NULL)
-        return fail(r->problem, ST_INVALID, r->pointer,
-                    "a loss is needed, for example \"loss\": \"categorical_crossentropy\"");
+        return fail(r->problem, ST_INVALID, r->pointer, "a loss is needed, for example \"loss\": \"categorical_crossentropy\"");
     TRY(spread_json(&spread, given, pointer, r->mem, each, at, r->problem));
     struct json *list = json_new_array();
     json_put(canonical, "loss", list);
@@ -147,7 +147,8 @@ static enum status read_loss_weights(const struct reader *r, const struct json *
     for (int i = 0; i < n; i++) {
         out[i].loss_weight = 1;
         if (each[i] && json_type(each[i]) != JSON_NUMBER)
-            return fail(r->problem, ST_INVALID, at[i], "a loss weight is a number, here is %s", json_type_name(json_type(each[i])));
+            return fail(r->problem, ST_INVALID, at[i], "a loss weight is a number, here is %s",
+                        json_type_name(json_type(each[i])));
         if (each[i])
             out[i].loss_weight = json_number(each[i]);
         if (!isfinite((float)out[i].loss_weight))
@@ -159,7 +160,7 @@ static enum status read_loss_weights(const struct reader *r, const struct json *
     return ST_OK;
 }
 
-/* ---- metrics -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- metrics ------------------------------------------------------------------------------------------------------------- */
 
 static enum status check_metric(const struct reader *r, const struct json *j, const char *at)
 {
@@ -229,8 +230,8 @@ static enum status read_metrics(const struct reader *r, const struct json *given
     const struct json **each = ARENA_ARRAY(r->mem, const struct json *, n);
     const char **where = ARENA_ARRAY(r->mem, const char *, n);
     bool by_output = r->m->dialect == DIALECT_KERAS_3;
-    struct spread spread = {
-        key, "output", r->m->output_names, n, by_output ? one_metric_list_keras3 : one_metric_list, true, false};
+    struct spread spread = {key,  "output", r->m->output_names, n, by_output ? one_metric_list_keras3 : one_metric_list,
+                            true, false};
 
     TRY(spread_json(&spread, given, pointer_key(r->mem, r->pointer, key), r->mem, each, where, r->problem));
     struct json *list = json_put(canonical, key, json_new_array());
@@ -256,7 +257,8 @@ static void join_metrics(const struct reader *r, struct json *canonical, const c
         const struct json *own[2] = {lists[0], lists[1]};
         for (int k = 0; k < 2; k++)
             own[k] = r->m->n_outputs > 1 ? json_at(lists[k], i) : lists[k];
-        int n = (json_type(own[0]) == JSON_ARRAY ? json_count(own[0]) : 0) + (json_type(own[1]) == JSON_ARRAY ? json_count(own[1]) : 0);
+        int n = (json_type(own[0]) == JSON_ARRAY ? json_count(own[0]) : 0) +
+                (json_type(own[1]) == JSON_ARRAY ? json_count(own[1]) : 0);
         out[i].metrics = ARENA_ARRAY(r->mem, const struct json *, n + 1);
         out[i].metric_pointers = ARENA_ARRAY(r->mem, const char *, n + 1);
         out[i].metric_weighted = ARENA_ARRAY(r->mem, bool, n + 1);
@@ -271,12 +273,12 @@ static void join_metrics(const struct reader *r, struct json *canonical, const c
     }
 }
 
-/* ---- compile() ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- compile() ----------------------------------------------------------------------------------------------------------- */
 
 static enum status refuse_later(const struct reader *r, const struct compile_keys *k)
 {
     static const char *const no[] = {"false", "\"auto\"", NULL}, *const once[] = {"1", "\"auto\"", NULL},
-                            *const any_bool[] = {"false", "true", NULL}, *const none[] = {NULL};
+                             *const any_bool[] = {"false", "true", NULL}, *const none[] = {NULL};
 
     TRY(neutral(r, k->run_eagerly, "run_eagerly", no));
     TRY(neutral(r, k->jit_compile, "jit_compile", no));
@@ -312,7 +314,8 @@ enum status compile_parse(const struct json *compile, const char *pointer, const
     struct compile_keys keys = {0};
 
     if (m->n_outputs > MAX_ARRAYS)
-        return fail(problem, ST_INVALID, pointer, "the model has %d outputs, at most %d can be trained", m->n_outputs, MAX_ARRAYS);
+        return fail(problem, ST_INVALID, pointer, "the model has %d outputs, at most %d can be trained", m->n_outputs,
+                    MAX_ARRAYS);
     if (json_type(compile) != JSON_OBJECT)
         return fail(problem, ST_INVALID, pointer, "must be an object, got %s", json_type_name(json_type(compile)));
     TRY(field_parse(compile_fields, compile, &keys, mem, pointer, FIELD_STRICT, NULL, problem));
@@ -333,8 +336,10 @@ void compile_spec_done(struct compile_spec *c)
         c->canonical = json_free(c->canonical);
 }
 
-#define ARGUMENT(member, text) \
-    {#member, FIELD_JSON, offsetof(struct compile_keys, member), .flags = FIELD_NULLABLE, .doc = text}
+#define ARGUMENT(member, text)                                                                           \
+    {                                                                                                    \
+#member, FIELD_JSON, offsetof(struct compile_keys, member), .flags = FIELD_NULLABLE, .doc = text \
+    }
 
 static const struct field compile_fields[] = {
     ARGUMENT(optimizer, "a name or {\"class_name\", \"config\"}; rmsprop by default"),

@@ -10,13 +10,13 @@
 
 #include "engine/run/spread.h"
 
-#define MAX_BATCH (1 << 20)
-#define MAX_EPOCHS 10000000
+#define MAX_BATCH   (1 << 20)
+#define MAX_EPOCHS  10000000
 #define MAX_CLASSES 1000000 /* rows of class_weight */
 
 struct fit_keys {
-    const struct json *x, *y, *sample_weight, *validation_data, *class_weight, *callbacks, *preprocess, *verbose, *return_dict, *shuffle,
-        *validation_freq;
+    const struct json *x, *y, *sample_weight, *validation_data, *class_weight, *callbacks, *preprocess, *verbose, *return_dict,
+        *shuffle, *validation_freq;
     int64_t batch_size, validation_batch_size, epochs, nb_epoch, initial_epoch;
     double validation_split;
     const struct json *later[12]; /* arguments that must be null, by their place in the table */
@@ -41,7 +41,7 @@ static bool given(const struct json *j)
     return json_type(j) != JSON_NOTHING && json_type(j) != JSON_NULL;
 }
 
-/* ---- arrays ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- arrays -------------------------------------------------------------------------------------------------------------- */
 
 /* One array, and no list or object of arrays: a name, or numbers. A model of several inputs reads an outer list as one for each. */
 static bool one_array(const struct json *j, int n)
@@ -60,8 +60,9 @@ static enum status check_array(const struct reader *r, const struct json *j, con
     if (name && (!slash || slash == name || !slash[1] || strchr(slash + 1, '/')))
         return fail(r->problem, ST_INVALID, at, "\"%.150s\" names no array: it is written \"dataset/array\"", name);
     if (!name && (json_type(j) != JSON_ARRAY || !json_first(j)))
-        return fail(r->problem, ST_INVALID, at, "%s is the name of an array (\"dataset/array\") or an array of numbers, here is %s",
-                    what, json_type(j) == JSON_ARRAY ? "an empty array" : json_type_name(json_type(j)));
+        return fail(r->problem, ST_INVALID, at,
+                    "%s is the name of an array (\"dataset/array\") or an array of numbers, here is %s", what,
+                    json_type(j) == JSON_ARRAY ? "an empty array" : json_type_name(json_type(j)));
     return ST_OK;
 }
 
@@ -70,12 +71,18 @@ static enum status read_arrays(const struct reader *r, const struct json *j, con
                                const struct json **to, const char **at, int *n)
 {
     bool inputs = kind == 'x';
-    struct spread spread = {key,   inputs ? "input" : "output", inputs ? r->input_names : r->m->output_names,
-                            inputs ? r->m->n_inputs : r->m->n_outputs, one_array, false, kind != 'w'};
+    struct spread spread = {key,
+                            inputs ? "input" : "output",
+                            inputs ? r->input_names : r->m->output_names,
+                            inputs ? r->m->n_inputs : r->m->n_outputs,
+                            one_array,
+                            false,
+                            kind != 'w'};
 
     if (kind != 'w' && !given(j))
         return fail(r->problem, ST_INVALID, pointer, "is missing: %s",
-                    inputs ? "the name of an array (\"dataset/array\") or numbers" : "the targets that the model learns or is judged by");
+                    inputs ? "the name of an array (\"dataset/array\") or numbers"
+                           : "the targets that the model learns or is judged by");
     if (json_type(j) == JSON_ARRAY && !json_first(j))
         return fail(r->problem, ST_INVALID, pointer, "%s is an empty array", key);
     TRY(spread_json(&spread, j, pointer, r->mem, to, at, r->problem));
@@ -95,8 +102,9 @@ static enum status read_data(const struct reader *r, const struct json *x, const
         TRY(read_arrays(r, w, "sample_weight", pointers[2], 'w', to->w, to->w_pointer, &to->n_w));
     }
     if (to->n_x + to->n_y + to->n_w > MAX_ARRAYS)
-        return fail(r->problem, ST_INVALID, r->pointer, "inputs, targets and sample weights are %d arrays, at most %d are possible",
-                    to->n_x + to->n_y + to->n_w, MAX_ARRAYS);
+        return fail(r->problem, ST_INVALID, r->pointer,
+                    "inputs, targets and sample weights are %d arrays, at most %d are possible", to->n_x + to->n_y + to->n_w,
+                    MAX_ARRAYS);
     return ST_OK;
 }
 
@@ -114,7 +122,8 @@ static enum status read_validation(const struct reader *r, const struct json *j,
         pointers[k] = json_type(j) == JSON_ARRAY ? arena_print(r->mem, "%s/%d", at, k) : pointer_key(r->mem, at, keys[k]);
     if (json_type(j) == JSON_ARRAY) {
         if (json_count(j) != 2 && json_count(j) != 3)
-            return fail(r->problem, ST_INVALID, at, "a list has x, y and perhaps sample_weight; here are %d entries", json_count(j));
+            return fail(r->problem, ST_INVALID, at, "a list has x, y and perhaps sample_weight; here are %d entries",
+                        json_count(j));
         for (const struct json *m = json_first(j); m; m = json_next(m))
             part[i++] = m;
     } else if (json_type(j) == JSON_OBJECT) {
@@ -134,7 +143,7 @@ static enum status read_validation(const struct reader *r, const struct json *j,
     return ST_OK;
 }
 
-/* ---- class weights ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- class weights ------------------------------------------------------------------------------------------------------- */
 
 static enum status add_class(const struct reader *r, const struct json *weight, int64_t id, const char *at, struct fit_spec *f)
 {
@@ -169,8 +178,8 @@ static enum status read_class_weight(const struct reader *r, const struct json *
         return fail(r->problem, ST_INVALID, at, "is an object {\"0\": 1.0, \"1\": 2.5} or a list by class number, here is %s",
                     json_type_name(json_type(j)));
     if (r->m->n_outputs > 1)
-        return fail(r->problem, ST_UNSUPPORTED, at, "class weights for a model of %d outputs are not built yet: use sample_weight",
-                    r->m->n_outputs);
+        return fail(r->problem, ST_UNSUPPORTED, at,
+                    "class weights for a model of %d outputs are not built yet: use sample_weight", r->m->n_outputs);
     if (sample_weight && r->m->dialect == DIALECT_KERAS_3)
         return fail(r->problem, ST_INVALID, at, "Keras 3 takes class_weight or sample_weight, not both");
     if (n > MAX_CLASSES)
@@ -190,7 +199,7 @@ static enum status read_class_weight(const struct reader *r, const struct json *
     return ST_OK;
 }
 
-/* ---- callbacks and preprocess ----------------------------------------------------------------------------------------------------------- */
+/* ---- callbacks and preprocess -------------------------------------------------------------------------------------------- */
 
 /* The problem's pointer in terms of what was posted: its own key, and nothing behind a callback that is only a name. */
 static enum status as_written(const struct reader *r, const struct json *posted, const char *at, enum status s)
@@ -202,8 +211,9 @@ static enum status as_written(const struct reader *r, const struct json *posted,
         return s;
     if (json_text(posted))
         return fail(r->problem, s, at, "%s", was.detail);
-    return fail(r->problem, s, arena_print(r->mem, "%.*s/%s", (int)(last - was.where), was.where, dialect_written_key(posted, last + 1)),
-                "%s", was.detail);
+    return fail(r->problem, s,
+                arena_print(r->mem, "%.*s/%s", (int)(last - was.where), was.where, dialect_written_key(posted, last + 1)), "%s",
+                was.detail);
 }
 
 static enum status read_callback(const struct reader *r, const struct json *j, const char *at, struct fit_spec *f)
@@ -269,7 +279,7 @@ static enum status read_preprocess(const struct reader *r, const struct json *j,
     return ST_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------------------------------- */
 
 static enum status refuse_later(const struct reader *r, const struct fit_keys *k, const struct field *fields)
 {
@@ -289,7 +299,8 @@ static enum status read_epochs(const struct reader *r, const struct fit_keys *k,
     bool old = k->nb_epoch != FIELD_NULL_INT;
 
     if (old && k->epochs != FIELD_NULL_INT)
-        return fail(r->problem, ST_INVALID, at_key(r, "nb_epoch"), "\"nb_epoch\" and \"epochs\" mean the same: give one of them");
+        return fail(r->problem, ST_INVALID, at_key(r, "nb_epoch"),
+                    "\"nb_epoch\" and \"epochs\" mean the same: give one of them");
     f->epochs = old ? k->nb_epoch : k->epochs != FIELD_NULL_INT ? k->epochs : r->m->dialect == DIALECT_KERAS_1 ? 10 : 1;
     f->initial_epoch = k->initial_epoch;
     if (f->initial_epoch >= f->epochs)
@@ -304,7 +315,8 @@ static enum status read_how(const struct reader *r, const struct fit_keys *k, st
     f->validation_freq = 1;
     if (given(k->validation_freq)) {
         if (json_type(k->validation_freq) == JSON_ARRAY)
-            return fail(r->problem, ST_UNSUPPORTED, at_key(r, "validation_freq"), "a list of epochs is not built yet: give a number");
+            return fail(r->problem, ST_UNSUPPORTED, at_key(r, "validation_freq"),
+                        "a list of epochs is not built yet: give a number");
         if (!json_int(k->validation_freq, &f->validation_freq) || f->validation_freq < 1)
             return fail(r->problem, ST_INVALID, at_key(r, "validation_freq"), "must be a whole number from 1");
     }
@@ -319,7 +331,8 @@ static enum status read_how(const struct reader *r, const struct fit_keys *k, st
     }
     f->validation_split = f->has_validation ? 0 : k->validation_split; /* the data wins in every version */
     if (!(f->validation_split < 1))
-        return fail(r->problem, ST_INVALID, at_key(r, "validation_split"), "must be less than 1: some rows must be left to train with");
+        return fail(r->problem, ST_INVALID, at_key(r, "validation_split"),
+                    "must be less than 1: some rows must be left to train with");
     return ST_OK;
 }
 
@@ -348,13 +361,15 @@ enum status fit_parse(const struct json *j, const char *pointer, const char *typ
     struct reader r = {.m = m, .mem = mem, .problem = problem, .pointer = pointer};
     struct fit_spec *f = ARENA_NEW(mem, struct fit_spec);
     struct fit_keys keys = {0};
-    const struct field *fields = !strcmp(type, "fit") ? fit_fields : !strcmp(type, "predict") ? predict_fields : evaluate_fields;
+    const struct field *fields = !strcmp(type, "fit")       ? fit_fields
+                                 : !strcmp(type, "predict") ? predict_fields
+                                                            : evaluate_fields;
 
     if (json_type(j) != JSON_OBJECT)
         return fail(problem, ST_INVALID, pointer, "must be an object, got %s", json_type_name(json_type(j)));
     if (m->n_inputs > MAX_ARRAYS || m->n_outputs > MAX_ARRAYS)
-        return fail(problem, ST_INVALID, pointer, "the model has %d inputs and %d outputs, at most %d of each can be fed", m->n_inputs,
-                    m->n_outputs, MAX_ARRAYS);
+        return fail(problem, ST_INVALID, pointer, "the model has %d inputs and %d outputs, at most %d of each can be fed",
+                    m->n_inputs, m->n_outputs, MAX_ARRAYS);
     r.input_names = ARENA_ARRAY(mem, const char *, m->n_inputs);
     for (int i = 0; i < m->n_inputs; i++)
         r.input_names[i] = m->inputs[i].name;
@@ -377,16 +392,28 @@ void fit_spec_done(struct fit_spec *f)
         f->canonical = json_free(f->canonical);
 }
 
-#define ANYTHING(member, text) {#member, FIELD_JSON, offsetof(struct fit_keys, member), .flags = FIELD_NULLABLE, .doc = text}
-#define LATER(i, name) {name, FIELD_JSON, offsetof(struct fit_keys, later[i]), .flags = FIELD_NULLABLE, .doc = "must be null"}
-#define COMMON                                                                                                                  \
-    ANYTHING(x, "array or arrays of inputs: \"dataset/array\" or numbers; a list in the model's order or an object by name"),   \
-        {"batch_size",  FIELD_INT, offsetof(struct fit_keys, batch_size), .preset = 32, .min = 1, .max = MAX_BATCH,             \
-         .flags = FIELD_NULLABLE, .doc = "rows in a step"},                                                                     \
-        ANYTHING(preprocess, "layers without weights put before the inputs, here and in predict"),                              \
+#define ANYTHING(member, text)                                                                       \
+    {                                                                                                \
+#member, FIELD_JSON, offsetof(struct fit_keys, member), .flags = FIELD_NULLABLE, .doc = text \
+    }
+#define LATER(i, name)                                                                                        \
+    {                                                                                                         \
+        name, FIELD_JSON, offsetof(struct fit_keys, later[i]), .flags = FIELD_NULLABLE, .doc = "must be null" \
+    }
+#define COMMON                                                                                                                \
+    ANYTHING(x, "array or arrays of inputs: \"dataset/array\" or numbers; a list in the model's order or an object by name"), \
+        {"batch_size",                                                                                                        \
+         FIELD_INT,                                                                                                           \
+         offsetof(struct fit_keys, batch_size),                                                                               \
+         .preset = 32,                                                                                                        \
+         .min = 1,                                                                                                            \
+         .max = MAX_BATCH,                                                                                                    \
+         .flags = FIELD_NULLABLE,                                                                                             \
+         .doc = "rows in a step"},                                                                                            \
+        ANYTHING(preprocess, "layers without weights put before the inputs, here and in predict"),                            \
         ANYTHING(verbose, "read and not used")
-#define TARGETS                                                                                         \
-    ANYTHING(y, "array or arrays of targets, as x"),                                                    \
+#define TARGETS                                      \
+    ANYTHING(y, "array or arrays of targets, as x"), \
         ANYTHING(sample_weight, "array of weights of the rows; for several outputs as y, null for none")
 
 static const struct field fit_fields[] = {

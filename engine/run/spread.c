@@ -3,24 +3,6 @@
 
 #include <string.h>
 
-const char *pointer_key(struct arena *mem, const char *pointer, const char *key)
-{
-    size_t n = strlen(pointer), room = n + 2 * strlen(key) + 2;
-    char *made = arena_alloc(mem, room), *p = made + n;
-
-    memcpy(made, pointer, n);
-    *p++ = '/';
-    for (; *key; key++) {
-        if (*key == '~' || *key == '/') {
-            *p++ = '~';
-            *p++ = *key == '~' ? '0' : '1';
-        } else {
-            *p++ = *key;
-        }
-    }
-    return made;
-}
-
 static int find(const struct spread *s, const char *name)
 {
     for (int i = 0; i < s->n; i++)
@@ -62,8 +44,8 @@ static enum status spread_object(const struct spread *s, const struct json *j, c
         int i = find(s, json_key(m));
 
         if (i < 0)
-            return fail(problem, ST_INVALID, where, "the model has no %s \"%.100s\": its %ss are %s", s->side, json_key(m), s->side,
-                        names_text(s, mem));
+            return fail(problem, ST_INVALID, where, "the model has no %s \"%.100s\": its %ss are %s", s->side, json_key(m),
+                        s->side, names_text(s, mem));
         to[i] = json_type(m) == JSON_NULL ? NULL : m;
         at[i] = where;
     }
@@ -81,8 +63,8 @@ enum status spread_json(const struct spread *s, const struct json *j, const char
         /* all without */
     } else if (s->single(j, s->n)) {
         if (s->n > 1 && !s->to_all)
-            return fail(problem, ST_INVALID, pointer, "the model has %d %ss: give a list of %d, or an object with %s", s->n, s->side,
-                        s->n, names_text(s, mem));
+            return fail(problem, ST_INVALID, pointer, "the model has %d %ss: give a list of %d, or an object with %s", s->n,
+                        s->side, s->n, names_text(s, mem));
         for (int i = 0; i < s->n; i++)
             to[i] = j;
     } else if (json_type(j) == JSON_ARRAY) {

@@ -42,14 +42,14 @@ static enum status put(struct request *r, const char *array, struct reply *reply
     static const char *const known[] = {"format", NULL};
     const struct settings *s = r->server->settings;
     const char *format = request_query(r, "format");
-    struct ingest_limits limits = {
-        .bytes = s->upload_limit, .seconds = (int)s->ingest_seconds, .memory = s->ingest_memory};
+    struct ingest_limits limits = {.bytes = s->upload_limit, .seconds = (int)s->ingest_seconds, .memory = s->ingest_memory};
     struct dataset_row row;
     char upload[sizeof r->upload];
 
     TRY(request_query_only(r, known, problem));
     if (!r->upload[0])
-        return fail(problem, ST_MALFORMED, "", "the request has no body; send the file, as with curl --data-binary @FILE or -T FILE");
+        return fail(problem, ST_MALFORMED, "",
+                    "the request has no body; send the file, as with curl --data-binary @FILE or -T FILE");
     memcpy(upload, r->upload, sizeof upload);
     r->upload[0] = 0; /* taken by datasets_put */
     TRY(datasets_put(r->server->db, r->param[0], array, upload, format ? format : "", r->content_type ? r->content_type : "",
@@ -94,19 +94,26 @@ static enum status get(struct request *r, const void *body, struct reply *reply,
     return reply_json(reply, 200, describe(&row));
 }
 
-static enum status delete(struct request *r, const void *body, struct reply *reply, struct problem *problem)
-{
-    (void)body;
-    TRY(datasets_delete(r->server->db, r->param[0], problem));
-    reply->code = 204;
-    return ST_OK;
+static enum status delete (struct request *r, const void *body, struct reply *reply, struct problem *problem) {
+    (void)body; TRY(datasets_delete(r->server->db, r->param[0], problem)); reply->code = 204; return ST_OK;
 }
 
-const struct endpoint endpoint_dataset_put = {
-    "PUT", "/api/v1/datasets/{name}", "putDataset", ENDPOINT_SLOW | ENDPOINT_UPLOAD, NULL, 0, put_dataset};
-const struct endpoint endpoint_array_put = {
-    "PUT", "/api/v1/datasets/{name}/{array}", "putArray", ENDPOINT_SLOW | ENDPOINT_UPLOAD, NULL, 0, put_array};
-const struct endpoint endpoint_dataset_list = {"GET", "/api/v1/datasets", "listDatasets", ENDPOINT_SLOW, NULL, 0, list};
-const struct endpoint endpoint_dataset_get = {"GET", "/api/v1/datasets/{name}", "getDataset", 0, NULL, 0, get};
-const struct endpoint endpoint_dataset_delete = {
-    "DELETE", "/api/v1/datasets/{name}", "deleteDataset", ENDPOINT_SLOW, NULL, 0, delete};
+const struct endpoint endpoint_dataset_put = {.method = "PUT",
+                                              .path = "/api/v1/datasets/{name}",
+                                              .operation = "putDataset",
+                                              .flags = ENDPOINT_SLOW | ENDPOINT_UPLOAD,
+                                              .handle = put_dataset};
+const struct endpoint endpoint_array_put = {.method = "PUT",
+                                            .path = "/api/v1/datasets/{name}/{array}",
+                                            .operation = "putArray",
+                                            .flags = ENDPOINT_SLOW | ENDPOINT_UPLOAD,
+                                            .handle = put_array};
+const struct endpoint endpoint_dataset_list = {
+    .method = "GET", .path = "/api/v1/datasets", .operation = "listDatasets", .flags = ENDPOINT_SLOW, .handle = list};
+const struct endpoint endpoint_dataset_get = {
+    .method = "GET", .path = "/api/v1/datasets/{name}", .operation = "getDataset", .handle = get};
+const struct endpoint endpoint_dataset_delete = {.method = "DELETE",
+                                                 .path = "/api/v1/datasets/{name}",
+                                                 .operation = "deleteDataset",
+                                                 .flags = ENDPOINT_SLOW,
+                                                 .handle = delete};

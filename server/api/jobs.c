@@ -1,7 +1,6 @@
 /* Jobs: post, list, follow, cancel. */
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +29,10 @@ static struct json *parsed(const char *text)
     return j;
 }
 
-static struct json *or_null(struct json *j) { return j ? j : json_new_null(); }
+static struct json *or_null(struct json *j)
+{
+    return j ? j : json_new_null();
+}
 
 static struct json *time_or_null(int64_t ms)
 {
@@ -99,31 +101,6 @@ static enum status reply_job(struct request *r, struct reply *reply, int code, i
 
 /* --- post ------------------------------------------------------------------------------------------------------------------------- */
 
-/* NaN and Infinity were let through for Keras' layer configurations; everywhere else they are no JSON. */
-static enum status refuse_nan(const struct json *j, const char *pointer, struct problem *problem)
-{
-    if (json_type(j) == JSON_NUMBER && !isfinite(json_number(j)))
-        return fail(problem, ST_MALFORMED, pointer, "NaN and Infinity are no JSON; they are read in a model's architecture alone");
-    if (json_type(j) != JSON_OBJECT && json_type(j) != JSON_ARRAY)
-        return ST_OK;
-    int i = 0;
-    for (const struct json *item = json_first(j); item; item = json_next(item), i++) {
-        CLEAN(text_done) struct text here = text_make(256);
-
-        if (json_type(item) != JSON_NUMBER && json_type(item) != JSON_OBJECT && json_type(item) != JSON_ARRAY)
-            continue;
-        if (json_type(item) == JSON_NUMBER && isfinite(json_number(item)))
-            continue;
-        if (json_type(j) == JSON_OBJECT)
-            text_printf(&here, "%s/%s", pointer, json_key(item));
-        else
-            text_printf(&here, "%s/%d", pointer, i);
-        if (strcmp(here.s, "/model/architecture") != 0)
-            TRY(refuse_nan(item, here.s, problem));
-    }
-    return ST_OK;
-}
-
 static enum status check_device(const struct request *r, const char *device, struct problem *problem)
 {
     int64_t lanes = r->server->settings->lanes;
@@ -133,8 +110,8 @@ static enum status check_device(const struct request *r, const char *device, str
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0)
         return ST_OK;
     if (strncmp(device, "cpu:", 4) != 0)
-        return fail(problem, ST_UNSUPPORTED, "/device", "there is no device \"%s\" here; take auto, cpu, or cpu:0 to cpu:%lld", device,
-                    (long long)lanes - 1);
+        return fail(problem, ST_UNSUPPORTED, "/device", "there is no device \"%s\" here; take auto, cpu, or cpu:0 to cpu:%lld",
+                    device, (long long)lanes - 1);
     n = strtol(device + 4, &end, 10);
     if (!device[4] || *end || n < 0 || n >= lanes || device[4] == '+' || device[4] == ' ')
         return fail(problem, ST_INVALID, "/device", "there is no device \"%s\" here; the lanes are cpu:0 to cpu:%lld", device,
@@ -164,9 +141,10 @@ static enum status fits_memory(const struct request *r, const struct work *w, st
 
     TRY(work_cost(w, &cost, problem));
     if ((int64_t)cost.total > r->server->settings->memory_limit)
-        return fail(problem, ST_INVALID, "/model", "the job needs %zu bytes (%zu of them for activations at batch size %lld), "
-                    "memory_limit is %lld", cost.total, cost.activations, (long long)cost.batch,
-                    (long long)r->server->settings->memory_limit);
+        return fail(problem, ST_INVALID, "/model",
+                    "the job needs %zu bytes (%zu of them for activations at batch size %lld), "
+                    "memory_limit is %lld",
+                    cost.total, cost.activations, (long long)cost.batch, (long long)r->server->settings->memory_limit);
     return ST_OK;
 }
 
@@ -259,7 +237,6 @@ static enum status post(struct request *r, const void *given, struct reply *repl
     if (r->idempotency_key && (!*r->idempotency_key || strlen(r->idempotency_key) > 255))
         return fail(problem, ST_INVALID, "Idempotency-Key", "the key has %zu bytes, it must have 1 to 255",
                     strlen(r->idempotency_key));
-    TRY(refuse_nan(r->json, "", problem));
     TRY(check_device(r, body->device, problem));
     TRY(work_open(r->server->db, body, &w, problem));
     if (dry)
@@ -345,12 +322,26 @@ static enum status file(struct request *r, const void *body, struct reply *reply
     return ST_OK;
 }
 
-const struct endpoint endpoint_job_post = {
-    "POST", "/api/v1/jobs", "postJob", ENDPOINT_SLOW | ENDPOINT_NAN, job_fields, sizeof(struct job_body), post};
-const struct endpoint endpoint_job_list = {"GET", "/api/v1/jobs", "listJobs", ENDPOINT_SLOW, NULL, 0, list};
-const struct endpoint endpoint_job_get = {"GET", "/api/v1/jobs/{id}", "getJob", 0, NULL, 0, get};
-const struct endpoint endpoint_job_history = {
-    "GET", "/api/v1/jobs/{id}/history", "getJobHistory", ENDPOINT_SLOW, NULL, 0, history};
-const struct endpoint endpoint_job_cancel = {"POST", "/api/v1/jobs/{id}/cancel", "cancelJob", ENDPOINT_SLOW, NULL, 0, cancel};
-const struct endpoint endpoint_job_file = {
-    "GET", "/api/v1/jobs/{id}/files/{file}", "getJobFile", ENDPOINT_SLOW, NULL, 0, file};
+const struct endpoint endpoint_job_post = {.method = "POST",
+                                           .path = "/api/v1/jobs",
+                                           .operation = "postJob",
+                                           .flags = ENDPOINT_SLOW,
+                                           .body = job_fields,
+                                           .body_size = sizeof(struct job_body),
+                                           .handle = post,
+                                           .nan_below = "/model/architecture"};
+const struct endpoint endpoint_job_list = {
+    .method = "GET", .path = "/api/v1/jobs", .operation = "listJobs", .flags = ENDPOINT_SLOW, .handle = list};
+const struct endpoint endpoint_job_get = {.method = "GET", .path = "/api/v1/jobs/{id}", .operation = "getJob", .handle = get};
+const struct endpoint endpoint_job_history = {.method = "GET",
+                                              .path = "/api/v1/jobs/{id}/history",
+                                              .operation = "getJobHistory",
+                                              .flags = ENDPOINT_SLOW,
+                                              .handle = history};
+const struct endpoint endpoint_job_cancel = {
+    .method = "POST", .path = "/api/v1/jobs/{id}/cancel", .operation = "cancelJob", .flags = ENDPOINT_SLOW, .handle = cancel};
+const struct endpoint endpoint_job_file = {.method = "GET",
+                                           .path = "/api/v1/jobs/{id}/files/{file}",
+                                           .operation = "getJobFile",
+                                           .flags = ENDPOINT_SLOW,
+                                           .handle = file};

@@ -87,19 +87,21 @@ static enum status get_version(struct request *r, const void *body, struct reply
 static enum status import(struct request *r, const void *body, struct reply *reply, struct problem *problem)
 {
     const struct settings *s = r->server->settings;
-    struct ingest_limits limits = {
-        .bytes = s->upload_limit, .seconds = (int)s->ingest_seconds, .memory = s->ingest_memory};
+    struct ingest_limits limits = {.bytes = s->upload_limit, .seconds = (int)s->ingest_seconds, .memory = s->ingest_memory};
     char upload[sizeof r->upload];
     struct json *j;
-    int64_t version;
+    int64_t version = 0;
+    enum status status;
 
     (void)body;
     if (!r->upload[0])
         return fail(problem, ST_MALFORMED, "", "the request has no body; send a .h5 file that Keras' model.save() wrote");
     memcpy(upload, r->upload, sizeof upload);
     r->upload[0] = 0; /* taken by models_import */
-    TRY(models_import(r->server->db, r->param[0], upload, &limits, &version, problem));
-    registry_swap(r->server->registry, r->param[0], version);
+    registry_swap_begin(r->server->registry, r->param[0]);
+    status = models_import(r->server->db, r->param[0], upload, &limits, &version, problem);
+    registry_swap_end(r->server->registry, r->param[0], version);
+    TRY(status);
     snprintf(reply->location, sizeof reply->location, "/api/v1/models/%s/versions/%lld", r->param[0], (long long)version);
     j = json_new_object();
     json_put(j, "model", json_new_text(r->param[0]));
@@ -107,11 +109,8 @@ static enum status import(struct request *r, const void *body, struct reply *rep
     return reply_json(reply, 201, j);
 }
 
-static enum status delete(struct request *r, const void *body, struct reply *reply, struct problem *problem)
-{
-    (void)body;
-    TRY(models_delete(r->server->db, r->param[0], problem));
-    registry_forget(r->server->registry, r->param[0]);
+static enum status delete (struct request *r, const void *body, struct reply *reply, struct problem *problem) {
+    (void)body; TRY(models_delete(r->server->db, r->param[0], problem)); registry_forget(r->server->registry, r->param[0]);
     reply->code = 204;
     return ST_OK;
 }
@@ -141,13 +140,21 @@ static enum status file(struct request *r, const void *body, struct reply *reply
     return ST_OK;
 }
 
-const struct endpoint endpoint_model_list = {"GET", "/api/v1/models", "listModels", ENDPOINT_SLOW, NULL, 0, list};
-const struct endpoint endpoint_model_get = {"GET", "/api/v1/models/{name}", "getModel", ENDPOINT_SLOW, NULL, 0, get};
-const struct endpoint endpoint_model_put = {
-    "PUT", "/api/v1/models/{name}", "putModel", ENDPOINT_SLOW | ENDPOINT_UPLOAD, NULL, 0, import};
+const struct endpoint endpoint_model_list = {
+    .method = "GET", .path = "/api/v1/models", .operation = "listModels", .flags = ENDPOINT_SLOW, .handle = list};
+const struct endpoint endpoint_model_get = {
+    .method = "GET", .path = "/api/v1/models/{name}", .operation = "getModel", .flags = ENDPOINT_SLOW, .handle = get};
+const struct endpoint endpoint_model_put = {.method = "PUT",
+                                            .path = "/api/v1/models/{name}",
+                                            .operation = "putModel",
+                                            .flags = ENDPOINT_SLOW | ENDPOINT_UPLOAD,
+                                            .handle = import};
 const struct endpoint endpoint_model_delete = {
-    "DELETE", "/api/v1/models/{name}", "deleteModel", ENDPOINT_SLOW, NULL, 0, delete};
+    .method = "DELETE", .path = "/api/v1/models/{name}", .operation = "deleteModel", .flags = ENDPOINT_SLOW, .handle = delete};
 const struct endpoint endpoint_version_get = {
-    "GET", "/api/v1/models/{name}/versions/{n}", "getVersion", 0, NULL, 0, get_version};
-const struct endpoint endpoint_version_file = {
-    "GET", "/api/v1/models/{name}/versions/{n}/files/{file}", "getVersionFile", ENDPOINT_SLOW, NULL, 0, file};
+    .method = "GET", .path = "/api/v1/models/{name}/versions/{n}", .operation = "getVersion", .handle = get_version};
+const struct endpoint endpoint_version_file = {.method = "GET",
+                                               .path = "/api/v1/models/{name}/versions/{n}/files/{file}",
+                                               .operation = "getVersionFile",
+                                               .flags = ENDPOINT_SLOW,
+                                               .handle = file};

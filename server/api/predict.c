@@ -36,8 +36,8 @@ static enum status answer(struct request *r, int64_t number, struct reply *reply
 
     if (r->content_type && !npy && !request_is(r, "application/json") && !request_is(r, "application/x-www-form-urlencoded") &&
         !request_is(r, "application/octet-stream"))
-        return fail(problem, ST_MEDIA, "Content-Type", "inputs are read as application/json or application/x-npy, not as \"%.100s\"",
-                    r->content_type);
+        return fail(problem, ST_MEDIA, "Content-Type",
+                    "inputs are read as application/json or application/x-npy, not as \"%.100s\"", r->content_type);
     TRY(registry_get(c.registry, r->param[0], number, r->worker, &c.version, problem));
     if (!r->worker && (!c.version || !serving_is_small(c.version, r->body_bytes, 1))) {
         reply->later = true;
@@ -81,7 +81,13 @@ static enum status predict_version(struct request *r, const void *body, struct r
     return answer(r, r->number[1], reply, problem);
 }
 
-const struct endpoint endpoint_predict = {
-    "POST", "/api/v1/models/{name}/predict", "predict", ENDPOINT_RAW, NULL, 0, predict};
-const struct endpoint endpoint_predict_version = {
-    "POST", "/api/v1/models/{name}/versions/{n}/predict", "predictVersion", ENDPOINT_RAW, NULL, 0, predict_version};
+const struct endpoint endpoint_predict = {.method = "POST",
+                                          .path = "/api/v1/models/{name}/predict",
+                                          .operation = "predict",
+                                          .flags = ENDPOINT_RAW,
+                                          .handle = predict};
+const struct endpoint endpoint_predict_version = {.method = "POST",
+                                                  .path = "/api/v1/models/{name}/versions/{n}/predict",
+                                                  .operation = "predictVersion",
+                                                  .flags = ENDPOINT_RAW,
+                                                  .handle = predict_version};

@@ -94,11 +94,14 @@ static enum status system_get(struct request *r, const void *body, struct reply 
     return reply_json(reply, 200, j);
 }
 
-const struct endpoint endpoint_health = {"GET", "/healthz", "getHealth", 0, NULL, 0, health};
-const struct endpoint endpoint_ready = {"GET", "/readyz", "getReady", 0, NULL, 0, ready};
-const struct endpoint endpoint_metrics = {"GET", "/metrics", "getMetrics", ENDPOINT_SLOW, NULL, 0, metrics};
-const struct endpoint endpoint_openapi = {"GET", "/openapi.yaml", "getDescription", 0, NULL, 0, description};
-const struct endpoint endpoint_system = {"GET", "/api/v1/system", "getSystem", 0, NULL, 0, system_get};
+const struct endpoint endpoint_health = {.method = "GET", .path = "/healthz", .operation = "getHealth", .handle = health};
+const struct endpoint endpoint_ready = {.method = "GET", .path = "/readyz", .operation = "getReady", .handle = ready};
+const struct endpoint endpoint_metrics = {
+    .method = "GET", .path = "/metrics", .operation = "getMetrics", .flags = ENDPOINT_SLOW, .handle = metrics};
+const struct endpoint endpoint_openapi = {
+    .method = "GET", .path = "/openapi.yaml", .operation = "getDescription", .handle = description};
+const struct endpoint endpoint_system = {
+    .method = "GET", .path = "/api/v1/system", .operation = "getSystem", .handle = system_get};
 
 static const char openapi[] =
 #include "openapi.inc"

@@ -2,6 +2,7 @@
  *
  * The directory of the archive says how large each member is; the member's header must agree with it, and every array counts against
  * the limit of the upload before a byte of it is unpacked, so a zip bomb costs what its directory costs. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -69,9 +70,11 @@ static enum status read_entry(zip_t *z, zip_uint64_t i, const char *where, struc
 enum status read_npz(int fd, const char *where, struct output *o, bool named, struct problem *problem)
 {
     int error = 0, own = dup(fd);
-    zip_t *z = own >= 0 ? zip_fdopen(own, 0, &error) : NULL;
     enum status status = ST_OK;
 
+    if (own < 0)
+        return fail_errno(problem, errno, where, "open the archive");
+    zip_t *z = zip_fdopen(own, 0, &error);
     if (!z) {
         zip_error_t e;
 
@@ -79,8 +82,7 @@ enum status read_npz(int fd, const char *where, struct output *o, bool named, st
         status = fail(problem, ST_INVALID, where,
                       "is no complete .npz (zip) archive: %s; an upload that was cut looks like this", zip_error_strerror(&e));
         zip_error_fini(&e);
-        if (own >= 0)
-            (void)close(own);
+        (void)close(own);
         return status;
     }
     zip_int64_t n = zip_get_num_entries(z, 0);

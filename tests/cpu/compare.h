@@ -11,15 +11,16 @@
 struct compare {
     struct graph *g;
     struct build b;
-    void **data;     /* by value; owned */
+    void **data; /* by value; owned */
     uint32_t n_data;
-    void **given;    /* by value: what compare_put gave; owned */
+    void **given;     /* by value: what compare_put gave; owned */
     double tolerance; /* |got - want| <= tolerance * max(1, largest |want|) */
     int whole_below;
     uint64_t seed;
     const char *simd; /* level, NULL: the best */
     int threads;
     int n_kernels, n_references; /* nodes that ran by a kernel, and those without one */
+    bool last_rows;              /* of several kernels for an op the last, which takes what the others decline */
     bool in_place;               /* out[0] over an input wherever the op allows it */
 };
 

@@ -17,7 +17,8 @@ static void our_own(struct compare *c)
     c->b.seed = compare_input(c, I64, scalar);
     c->b.step = compare_input(c, I64, scalar);
     value_id y = emit_batch_norm(&c->b, x, wrt[1] = compare_input(c, F32, SHAPE(32)), wrt[2] = compare_input(c, F32, SHAPE(32)),
-                                 (struct batch_norm){1e-3f}).y;
+                                 (struct batch_norm){1e-3f})
+                     .y;
 
     y = emit_relu(&c->b, y, 0, __builtin_nan(""), 0);
     y = emit_pool(&c->b, y, (struct pool){.kind = POOL_MAX, .size = {3, 3}, .stride = {2, 2}, .padding = PADDING_SAME});
@@ -37,7 +38,8 @@ static void our_own(struct compare *c)
 static void all_of_it(struct compare *c)
 {
     our_own(c);
-    value_id x = compare_input(c, F32, SHAPE(8, 14, 14, 16)), k = compare_input(c, F32, SHAPE(3, 3, 16, 32)), in[3] = {x, k}, d[3];
+    value_id x = compare_input(c, F32, SHAPE(8, 14, 14, 16)), k = compare_input(c, F32, SHAPE(3, 3, 16, 32)), in[3] = {x, k},
+             d[3];
     struct conv how = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .padding = PADDING_SAME};
 
     in[2] = compare_input(c, F32, SHAPE(32));
@@ -45,7 +47,8 @@ static void all_of_it(struct compare *c)
     value_id a = compare_input(c, F32, SHAPE(128, 300)), w = compare_input(c, F32, SHAPE(300, 200));
 
     graph_grad(&c->b, emit_reduce_all(&c->b, emit_matmul(&c->b, a, w, 0), REDUCE_SUM_SQUARES), (value_id[]){a, w}, 2, d);
-    value_id seq = compare_input(c, F32, SHAPE(16, 10, 20)), wx = compare_input(c, F32, SHAPE(20, 128)), u = compare_input(c, F32, SHAPE(32, 128));
+    value_id seq = compare_input(c, F32, SHAPE(16, 10, 20)), wx = compare_input(c, F32, SHAPE(20, 128)),
+             u = compare_input(c, F32, SHAPE(32, 128));
     struct rnn lstm = {.activation = activation_find("tanh"), .recurrent_activation = activation_find("sigmoid")};
     struct rnn_out out = emit_rnn(&c->b, seq, wx, u, 0, 0, 0, 0, lstm);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/graph/plan.h"
+#include "engine/ops/all.h"
 #include "engine/run/backend.h"
 #include "tests/cpu/compare.h"
 #include "tests/test.h"
@@ -28,6 +29,19 @@ TEST(a_device_describes_its_level_threads_and_libraries)
     CHECK_CONTAINS(text, "1 thread,");
     CHECK_CONTAINS(text, "OpenBLAS 0.");
     (void)backend_cpu()->close(d);
+}
+
+TEST(the_cpu_supports_every_op)
+{
+    static const struct op *const ops[] = {
+#define X(op) &op,
+#include "ops.inc"
+#undef X
+    };
+
+    for (size_t i = 0; i < COUNT(ops); i++)
+        if (!backend_cpu()->supports(ops[i], NULL, NULL, 0))
+            fail_msg("%s has neither a kernel nor a reference", ops[i]->name);
 }
 
 TEST(every_level_of_this_machine_can_be_asked_for)
@@ -115,7 +129,7 @@ TEST(enter_makes_denormals_zero_in_the_calling_thread)
     (void)backend_cpu()->close(d);
 }
 
-/* --- choosing ---------------------------------------------------------------------------------------------------------------- */
+/* --- choosing --------------------------------------------------------------------------------------------------------- */
 
 static enum status decline(struct device *d, const struct node *n, const struct value *values, void **ret, size_t *scratch,
                            struct problem *problem)
@@ -131,7 +145,10 @@ static enum status run_out(struct device *d, const struct node *n, const struct 
     return fail(problem, ST_NO_MEMORY, "", "64 bytes");
 }
 
-static void nothing(const struct kernel_call *c) { (void)c; }
+static void nothing(const struct kernel_call *c)
+{
+    (void)c;
+}
 
 static enum status choose(const struct backend *b, struct plan_step *step, struct problem *problem)
 {
@@ -148,7 +165,8 @@ static enum status choose(const struct backend *b, struct plan_step *step, struc
 
 TEST(the_first_row_that_does_not_decline_is_chosen)
 {
-    const struct kernel rows[] = {{"conv", NULL, nothing, NULL}, {"matmul", decline, nothing, NULL}, {"matmul", NULL, nothing, NULL}, {0}};
+    const struct kernel rows[] = {
+        {"conv", NULL, nothing, NULL}, {"matmul", decline, nothing, NULL}, {"matmul", NULL, nothing, NULL}, {0}};
     const struct backend b = {.name = "test", .kernels = rows};
     struct plan_step step = {0};
     struct problem problem = {0};

@@ -39,33 +39,60 @@ static void adam(struct compare *c, int64_t n, bool guarded)
 static term every_code(struct formula *f, enum term_code code, term a, term b, term c)
 {
     switch (code) {
-    case TERM_ADD: return f_add(f, a, b);
-    case TERM_SUB: return f_sub(f, a, b);
-    case TERM_MUL: return f_mul(f, a, b);
-    case TERM_DIV: return f_div(f, a, b);
-    case TERM_MAX: return f_max(f, a, b);
-    case TERM_MIN: return f_min(f, a, b);
-    case TERM_POW: return f_pow(f, f_abs(f, a), b);
-    case TERM_LT: return f_lt(f, a, b);
-    case TERM_LE: return f_le(f, a, b);
-    case TERM_EQ: return f_eq(f, f_round(f, a), f_round(f, b));
-    case TERM_NEG: return f_neg(f, a);
-    case TERM_ABS: return f_abs(f, a);
-    case TERM_SIGN: return f_sign(f, a);
-    case TERM_SQRT: return f_sqrt(f, f_abs(f, a));
-    case TERM_EXP: return f_exp(f, a);
-    case TERM_LOG: return f_log(f, f_abs(f, a));
-    case TERM_LOG1P: return f_log1p(f, f_abs(f, a));
-    case TERM_TANH: return f_tanh(f, a);
-    case TERM_SIGMOID: return f_sigmoid(f, a);
-    case TERM_ERF: return f_erf(f, a);
-    case TERM_FLOOR: return f_floor(f, a);
-    case TERM_ROUND: return f_round(f, a);
-    case TERM_FINITE: return f_finite(f, a);
-    case TERM_SELECT: return f_select(f, f_lt(f, a, b), b, c);
-    case TERM_IN: return a;
-    case TERM_CONST: return f_const(f, 0.25);
-    case N_TERM_CODES: break;
+    case TERM_ADD:
+        return f_add(f, a, b);
+    case TERM_SUB:
+        return f_sub(f, a, b);
+    case TERM_MUL:
+        return f_mul(f, a, b);
+    case TERM_DIV:
+        return f_div(f, a, b);
+    case TERM_MAX:
+        return f_max(f, a, b);
+    case TERM_MIN:
+        return f_min(f, a, b);
+    case TERM_POW:
+        return f_pow(f, f_abs(f, a), b);
+    case TERM_LT:
+        return f_lt(f, a, b);
+    case TERM_LE:
+        return f_le(f, a, b);
+    case TERM_EQ:
+        return f_eq(f, f_round(f, a), f_round(f, b));
+    case TERM_NEG:
+        return f_neg(f, a);
+    case TERM_ABS:
+        return f_abs(f, a);
+    case TERM_SIGN:
+        return f_sign(f, a);
+    case TERM_SQRT:
+        return f_sqrt(f, f_abs(f, a));
+    case TERM_EXP:
+        return f_exp(f, a);
+    case TERM_LOG:
+        return f_log(f, f_abs(f, a));
+    case TERM_LOG1P:
+        return f_log1p(f, f_abs(f, a));
+    case TERM_TANH:
+        return f_tanh(f, a);
+    case TERM_SIGMOID:
+        return f_sigmoid(f, a);
+    case TERM_ERF:
+        return f_erf(f, a);
+    case TERM_FLOOR:
+        return f_floor(f, a);
+    case TERM_ROUND:
+        return f_round(f, a);
+    case TERM_FINITE:
+        return f_finite(f, a);
+    case TERM_SELECT:
+        return f_select(f, f_lt(f, a, b), b, c);
+    case TERM_IN:
+        return a;
+    case TERM_CONST:
+        return f_const(f, 0.25);
+    case N_TERM_CODES:
+        break;
     }
     return a;
 }
@@ -143,11 +170,11 @@ TEST(terms_that_become_one_instruction_keep_their_signs_and_order)
             f_out(&f, f_add(&f, wide, d));
             f_out(&f, f_sub(&f, f_mul(&f, b, d), a));
             f_out(&f, f_sub(&f, d, f_mul(&f, a, a)));
-            f_out(&f, f_add(&f, b, f_mul(&f, f_neg(&f, a), d)));
             f_out(&f, f_sub(&f, d, f_div(&f, a, f_add(&f, f_abs(&f, b), f_const(&f, 1)))));
             f_out(&f, f_add(&f, f_sqrt(&f, f_abs(&f, a)), d));
             f_out(&f, f_add(&f, f_mul(&f, f_const(&f, 0.3), f_sub(&f, a, b)), b)); /* b + (a - b) k */
             f_out(&f, f_add(&f, d, f_mul(&f, f_sub(&f, d, a), b)));                /* not that one */
+            f_out(&f, f_add(&f, a, f_mul(&f, f_sub(&f, f_mul(&f, b, d), a), f_const(&f, 0.1))));
             run_formula(&c, &f, in);
             compare_done(&c);
         }
@@ -224,9 +251,74 @@ TEST(a_formula_with_every_term_and_many_live_values_still_runs)
     compare_done(&c);
 }
 
+static uint32_t draw(uint64_t *seed, uint32_t below)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*seed >> 33) % below;
+}
+
+TEST(random_formulas_agree_with_the_reference_in_place_or_not)
+{
+    for (uint64_t round = 0; round < 400; round++) {
+        struct compare c = compare_make();
+        struct formula f = {0};
+        uint64_t seed = round * 77 + 5;
+        value_id in[5];
+        term t[60];
+        int n = 0;
+
+        for (; n < 5; n++) {
+            struct shape stretched[] = {SHAPE(6, 50), SHAPE(50), SHAPE(6, 1), SCALAR};
+
+            in[n] = compare_input(&c, draw(&seed, 6) ? F32 : I32, n < 2 ? SHAPE(6, 50) : stretched[draw(&seed, 4)]);
+            t[n] = f_in(&f);
+        }
+        while (n < 45) {
+            term a = t[draw(&seed, (uint32_t)n)], b = t[n - 1 - (int)draw(&seed, 5)];
+
+            switch (draw(&seed, 9)) {
+            case 0:
+                t[n++] = f_add(&f, a, b);
+                break;
+            case 1:
+                t[n++] = f_sub(&f, a, b);
+                break;
+            case 2:
+            case 3:
+                t[n++] = f_mul(&f, f_tanh(&f, a), b);
+                break;
+            case 4:
+                t[n++] = f_div(&f, a, f_add(&f, f_abs(&f, b), f_const(&f, 1)));
+                break;
+            case 5:
+                t[n++] = f_sqrt(&f, f_abs(&f, f_mul(&f, a, b)));
+                break;
+            case 6:
+                t[n++] = f_max(&f, a, f_const(&f, 0.25));
+                break;
+            case 7:
+                t[n++] = f_mix(&f, a, b, 0.3);
+                break;
+            default:
+                t[n++] = f_sub(&f, b, f_mul(&f, a, f_const(&f, 0.5)));
+                break;
+            }
+            if (f.n_terms > 85)
+                break;
+        }
+        for (int o = 0; o < 4; o++)
+            f_out(&f, t[n - 1 - (int)draw(&seed, o ? (uint32_t)n : 1)]);
+        c.in_place = round & 1;
+        c.tolerance = 1e-4; /* forty roundings, and differences of what is nearly equal */
+        run_formula(&c, &f, in);
+        compare_done(&c);
+    }
+}
+
 TEST(nan_and_infinity_pass_through_every_code_as_the_reference_says)
 {
-    static const float specials[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1, -1, 88.7f, 89.5f, -88, -120, 3e38f, -3e38f, 1e-30f, 0.5f};
+    static const float specials[] = {0.0f,  -0.0f, INFINITY, -INFINITY, NAN,    1,      -1,  88.7f,
+                                     89.5f, -88,   -120,     3e38f,     -3e38f, 1e-30f, 0.5f};
     enum { N = sizeof specials / sizeof specials[0] };
 
     for (int l = 0; compare_level(l); l++)
@@ -283,11 +375,12 @@ TEST(a_guarded_update_changes_nothing_when_the_guard_is_zero)
     compare_done(&c);
 }
 
-/* --- dense kernels ----------------------------------------------------------------------------------------------------------- */
+/* --- dense kernels ---------------------------------------------------------------------------------------------------- */
 
 TEST(products_of_every_form_agree_with_the_reference)
 {
-    static const int64_t sizes[][3] = {{1, 1, 1}, {1, 17, 33}, {3, 5, 7}, {17, 1, 9}, {64, 64, 64}, {130, 70, 257}, {257, 300, 129}, {5, 3, 600}};
+    static const int64_t sizes[][3] = {{1, 1, 1},    {1, 17, 33},    {3, 5, 7},       {17, 1, 9},
+                                       {64, 64, 64}, {130, 70, 257}, {257, 300, 129}, {5, 3, 600}};
 
     for (int threads = 1; threads <= 2; threads++)
         for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
@@ -314,8 +407,10 @@ TEST(batches_of_products_agree_with_the_reference)
             for (int shared = 0; shared < 2; shared++) {
                 struct compare c = compare_make();
                 value_id x = compare_input(&c, F32, flags & MATMUL_TX ? SHAPE(6, 40, 33) : SHAPE(6, 33, 40));
-                value_id w = compare_input(&c, F32, shared ? flags & MATMUL_TW ? SHAPE(50, 40) : SHAPE(40, 50)
-                                                           : flags & MATMUL_TW ? SHAPE(6, 50, 40) : SHAPE(6, 40, 50));
+                value_id w = compare_input(&c, F32,
+                                           shared              ? flags & MATMUL_TW ? SHAPE(50, 40) : SHAPE(40, 50)
+                                                        : flags & MATMUL_TW ? SHAPE(6, 50, 40)
+                                                               : SHAPE(6, 40, 50));
 
                 c.threads = threads;
                 (void)emit_matmul(&c.b, x, w, flags);
@@ -326,8 +421,9 @@ TEST(batches_of_products_agree_with_the_reference)
 
 TEST(reductions_over_any_axes_agree_with_the_reference)
 {
-    static const struct shape shapes[] = {{1, {1}}, {1, {3}}, {1, {257}}, {1, {200003}}, {2, {5, 10}}, {2, {40, 300}}, {2, {1500, 3}},
-                                          {2, {3000, 65}}, {3, {7, 33, 5}}, {3, {3, 1, 90}}, {4, {3, 4, 5, 6}}, {4, {2, 70, 3, 40}}};
+    static const struct shape shapes[] = {{1, {1}},        {1, {3}},        {1, {257}},        {1, {200003}},
+                                          {2, {5, 10}},    {2, {40, 300}},  {2, {1500, 3}},    {2, {3000, 65}},
+                                          {3, {7, 33, 5}}, {3, {3, 1, 90}}, {4, {3, 4, 5, 6}}, {4, {2, 70, 3, 40}}};
     static const enum reduce_kind kinds[] = {REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_SUM_SQUARES};
 
     for (int l = 0; compare_level(l); l++)

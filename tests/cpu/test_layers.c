@@ -16,7 +16,7 @@ static void run_with_gradient(struct compare *c, value_id y, const value_id *wrt
     compare_run(c, want_kernel);
 }
 
-TEST(convolutions_and_their_gradients_agree_with_the_reference)
+static void convolutions(bool last_rows)
 {
     static const struct {
         int64_t n, h, w, c, kh, kw, f, groups;
@@ -43,10 +43,21 @@ TEST(convolutions_and_their_gradients_agree_with_the_reference)
                 memcpy(how.stride, rows[i].stride, sizeof how.stride);
                 memcpy(how.dilation, rows[i].dilation, sizeof how.dilation);
                 c.threads = threads;
+                c.last_rows = last_rows;
                 c.tolerance = 5e-6;
                 run_with_gradient(&c, emit_conv(&c.b, in[0], in[1], in[2], how), in, 2 + bias, true);
                 compare_done(&c);
             }
+}
+
+TEST(convolutions_and_their_gradients_agree_with_the_reference)
+{
+    convolutions(false);
+}
+
+TEST(convolutions_as_matrix_products_agree_with_the_reference)
+{
+    convolutions(true);
 }
 
 TEST(pooling_and_its_gradient_agree_with_the_reference_at_every_level)
@@ -137,14 +148,18 @@ static void lstm(const char *level, int threads, int64_t batch, int64_t time, in
                  const char *inner, const char *gate, bool reverse, bool zero_output, bool training)
 {
     struct compare c = compare_make();
-    value_id leaf[6] = {compare_input(&c, F32, SHAPE(batch, time, in)), compare_input(&c, F32, SHAPE(in, 4 * units)),
+    value_id leaf[6] = {compare_input(&c, F32, SHAPE(batch, time, in)),
+                        compare_input(&c, F32, SHAPE(in, 4 * units)),
                         compare_input(&c, F32, SHAPE(units, 4 * units)),
                         parts & 1 ? compare_input(&c, F32, SHAPE(4 * units)) : 0,
                         parts & 2 ? compare_input(&c, F32, SHAPE(batch, units)) : 0,
                         parts & 2 ? compare_input(&c, F32, SHAPE(batch, units)) : 0};
     value_id mask = parts & 4 ? compare_input(&c, BOOL, SHAPE(batch, time)) : 0, wrt[6];
-    struct rnn how = {.kind = RNN_LSTM, .reverse = reverse, .activation = activation_find(inner),
-                      .recurrent_activation = activation_find(gate), .zero_output_for_mask = zero_output};
+    struct rnn how = {.kind = RNN_LSTM,
+                      .reverse = reverse,
+                      .activation = activation_find(inner),
+                      .recurrent_activation = activation_find(gate),
+                      .zero_output_for_mask = zero_output};
     int n = 0;
 
     /* weights as they are in use: sums stay of the order of one */
@@ -167,7 +182,8 @@ static void lstm(const char *level, int threads, int64_t batch, int64_t time, in
         if (leaf[i])
             wrt[n++] = leaf[i];
     if (training) {
-        value_id all = emit_concat(&c.b, 3, (value_id[]){emit_reshape(&c.b, out.sequence, &SHAPE(batch, time * units)), out.h, out.c}, 1);
+        value_id all =
+            emit_concat(&c.b, 3, (value_id[]){emit_reshape(&c.b, out.sequence, &SHAPE(batch, time * units)), out.h, out.c}, 1);
 
         run_with_gradient(&c, all, wrt, n, true);
     } else {
@@ -182,7 +198,8 @@ TEST(an_lstm_agrees_with_the_reference_forward_and_backward)
         for (int parts = 0; parts < 8; parts++)
             for (int form = 0; form < 4; form++)
                 for (int training = 0; training < 2; training++)
-                    lstm(compare_level(l), 1 + (parts & 1), 5, 7, 3, 17, parts, "tanh", "sigmoid", form & 1, form & 2, training);
+                    lstm(compare_level(l), 1 + (parts & 1), 5, 7, 3, 17, parts, "tanh", "sigmoid", form & 1, form & 2,
+                         training);
     lstm(NULL, 2, 1, 1, 1, 1, 7, "tanh", "sigmoid", false, false, true);
     lstm(NULL, 2, 33, 4, 20, 32, 3, "tanh", "sigmoid", false, false, true);
 }
@@ -205,7 +222,8 @@ TEST(moves_of_every_type_agree_with_the_reference)
     for (int type = 0; type < N_DTYPES; type++)
         for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
             struct compare c = compare_make();
-            value_id x = compare_input(&c, (enum dtype)type, SHAPE(3, 5, 20, 33)), y = compare_input(&c, (enum dtype)type, SHAPE(3, 2, 20, 33));
+            value_id x = compare_input(&c, (enum dtype)type, SHAPE(3, 5, 20, 33)),
+                     y = compare_input(&c, (enum dtype)type, SHAPE(3, 2, 20, 33));
 
             c.threads = 1 + (int)(i & 1);
             c.tolerance = 0;
@@ -214,7 +232,9 @@ TEST(moves_of_every_type_agree_with_the_reference)
             (void)emit_slice(&c.b, x, (int)i % 4, 1, 3);
             (void)emit_copy(&c.b, x);
             (void)emit_reverse(&c.b, x, (int)i % 4);
-            (void)emit_pad(&c.b, x, (struct pad){.before = {0, (int64_t)i, 1, 0}, .after = {1, 0, (int64_t)i, i & 1}, .value = i & 1 ? 1 : 0});
+            (void)emit_pad(
+                &c.b, x,
+                (struct pad){.before = {0, (int64_t)i, 1, 0}, .after = {1, 0, (int64_t)i, i & 1}, .value = i & 1 ? 1 : 0});
             compare_run(&c, true);
             compare_done(&c);
         }
@@ -237,7 +257,8 @@ TEST(transposes_of_odd_shapes_agree_with_the_reference)
 
 TEST(casts_agree_with_the_reference_at_the_edges_of_each_type)
 {
-    static const float edges[] = {0, -0.0f, 1.5f, -1.5f, 255, 256, -1, 3e9f, -3e9f, 1e20f, -1e20f, INFINITY, -INFINITY, NAN, 65504, 65520, 1e-7f};
+    static const float edges[] = {0,     -0.0f,  1.5f,     -1.5f,     255, 256,   -1,    3e9f, -3e9f,
+                                  1e20f, -1e20f, INFINITY, -INFINITY, NAN, 65504, 65520, 1e-7f};
     enum { N = sizeof edges / sizeof edges[0] };
 
     for (int l = 0; compare_level(l); l++)

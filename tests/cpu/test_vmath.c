@@ -9,14 +9,22 @@
 #include "tests/cpu/compare.h"
 #include "tests/test.h"
 
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
 
 /* Runs one code over n numbers through the level's formula engine. */
 static void run_code(const struct simd *simd, int code, const float *x, float *y, int64_t n)
 {
     const struct formula_code k = {.code = (uint8_t)code, .to = 1};
-    struct formula_run r = {
-        .code = &k, .n_code = 1, .block = FORMULA_BLOCK, .n_direct_in = 1, .n_direct_out = 1, .direct_in = {x}, .direct_out = {y}};
+    struct formula_run r = {.code = &k,
+                            .n_code = 1,
+                            .block = FORMULA_BLOCK,
+                            .n_direct_in = 1,
+                            .n_direct_out = 1,
+                            .direct_in = {x},
+                            .direct_out = {y}};
 
     simd->formulas->run(&r, 0, n);
 }

@@ -1,6 +1,6 @@
-/* Numbers of Keras 3: each file in tests/golden/data is a small model with its weights, inputs and targets, and what Keras computes
- * from them. The same model is built here through the whole engine: outputs to 1e-5, gradients and ten training steps to 1e-4 of
- * the largest element. */
+/* Numbers of Keras 3: each file in tests/golden/data is a small model with its weights, inputs and targets, and what
+ * Keras computes from them. The same model is built here through the whole engine: outputs to 1e-5, gradients and ten
+ * training steps to 1e-4 of the largest element. */
 #include "tests/test.h"
 
 #include <dirent.h>

@@ -36,17 +36,25 @@ TEST(versions_are_told_apart_by_their_marks)
         enum dialect dialect;
     } rows[] = {
         {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[]}", DIALECT_KERAS_1},
-        {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.1.6\",\"backend\":\"tensorflow\",\"config\":[]}", DIALECT_KERAS_2},
+        {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.1.6\",\"backend\":\"tensorflow\",\"config\":[]}",
+         DIALECT_KERAS_2},
         {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.3.1\",\"backend\":\"theano\",\"config\":{}}", DIALECT_KERAS_2_3},
-        {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.2.4-tf\",\"backend\":\"tensorflow\",\"config\":{}}", DIALECT_TF_KERAS},
-        {"{\"class_name\":\"Functional\",\"keras_version\":\"2.15.0\",\"backend\":\"tensorflow\",\"config\":{}}", DIALECT_TF_KERAS},
+        {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.2.4-tf\",\"backend\":\"tensorflow\",\"config\":{}}",
+         DIALECT_TF_KERAS},
+        {"{\"class_name\":\"Functional\",\"keras_version\":\"2.15.0\",\"backend\":\"tensorflow\",\"config\":{}}",
+         DIALECT_TF_KERAS},
         {"{\"module\":\"keras\",\"class_name\":\"Sequential\",\"config\":{},\"registered_name\":null}", DIALECT_KERAS_3},
-        {"{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"Dense\",\"config\":{\"units\":1}}]}}", DIALECT_KERAS_3},
-        {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Dense\",\"config\":{\"output_dim\":1}}]}", DIALECT_KERAS_1},
-        {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Conv2D\",\"config\":{\"border_mode\":\"same\"}}]}", DIALECT_KERAS_1},
+        {"{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"Dense\",\"config\":{\"units\":1}}]}}",
+         DIALECT_KERAS_3},
+        {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Dense\",\"config\":{\"output_dim\":1}}]}",
+         DIALECT_KERAS_1},
+        {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Conv2D\",\"config\":{\"border_mode\":\"same\"}}]}",
+         DIALECT_KERAS_1},
         {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Dense\",\"config\":{\"units\":1}}]}", DIALECT_KERAS_2},
-        {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Embedding\",\"config\":{\"output_dim\":1}}]}", DIALECT_KERAS_2},
-        {"{\"class_name\":\"Functional\",\"config\":{\"layers\":[{\"config\":{\"batch_input_shape\":[null,1]}}]}}", DIALECT_TF_KERAS},
+        {"{\"class_name\":\"Sequential\",\"config\":[{\"class_name\":\"Embedding\",\"config\":{\"output_dim\":1}}]}",
+         DIALECT_KERAS_2},
+        {"{\"class_name\":\"Functional\",\"config\":{\"layers\":[{\"config\":{\"batch_input_shape\":[null,1]}}]}}",
+         DIALECT_TF_KERAS},
         {"7", DIALECT_KERAS_3},
     };
 
@@ -57,16 +65,18 @@ TEST(versions_are_told_apart_by_their_marks)
     }
 }
 
-#define K1_LAYER(class, config) \
-    "{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"" class "\",\"config\":{" config "}}]}"
-#define K23_LAYER(class, config)                                                                                       \
-    "{\"class_name\":\"Sequential\",\"keras_version\":\"2.3.1\",\"backend\":\"tensorflow\",\"config\":{\"layers\":[{\"class_name\":\"" \
-    class "\",\"config\":{" config "}}]}}"
-#define K2_LAYER(class, config)                                                                                         \
-    "{\"class_name\":\"Sequential\",\"keras_version\":\"2.1.6\",\"backend\":\"tensorflow\",\"config\":[{\"class_name\":\"" class \
-    "\",\"config\":{" config "}}]}"
-#define K3_LAYER(class, config) \
-    "{\"module\":\"keras\",\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"" class "\",\"config\":{" config "}}]}}"
+#define K1_LAYER(class, config)                                                                                                \
+    "{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"" class "\",\"config\":{" config \
+                                                                                                      "}}]}"
+#define K23_LAYER(class, config)                                                                                              \
+    "{\"class_name\":\"Sequential\",\"keras_version\":\"2.3.1\",\"backend\":\"tensorflow\",\"config\":{\"layers\":[{\"class_" \
+    "name\":\"" class "\",\"config\":{" config "}}]}}"
+#define K2_LAYER(class, config)                                                                                          \
+    "{\"class_name\":\"Sequential\",\"keras_version\":\"2.1.6\",\"backend\":\"tensorflow\",\"config\":[{\"class_name\":" \
+    "\"" class "\",\"config\":{" config "}}]}"
+#define K3_LAYER(class, config)                                                                                             \
+    "{\"module\":\"keras\",\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"" class "\",\"config\":" \
+                                                                                                           "{" config "}}]}}"
 
 TEST(configurations_become_those_of_keras_3)
 {
@@ -88,7 +98,8 @@ TEST(configurations_become_those_of_keras_3)
                                    "\"dim_ordering\":\"th\",\"init\":\"orthogonal\""),
          DIALECT_KERAS_1,
          {"\"filters\":8", "\"kernel_size\":[3,5]", "\"padding\":\"same\"", "\"strides\":[2,1]",
-          "\"data_format\":\"channels_first\"", "\"kernel_initializer\":{\"class_name\":\"Orthogonal\",\"config\":{\"gain\":1.1}}"},
+          "\"data_format\":\"channels_first\"",
+          "\"kernel_initializer\":{\"class_name\":\"Orthogonal\",\"config\":{\"gain\":1.1}}"},
          "nb_col"},
         {K1_LAYER("Dropout", "\"p\":0.25"), DIALECT_KERAS_1, {"\"rate\":0.25"}, "\"p\""},
         {K1_LAYER("LSTM", "\"output_dim\":4,\"init\":\"glorot_uniform\",\"inner_init\":\"orthogonal\",\"consume_less\":\"cpu\","
@@ -106,30 +117,53 @@ TEST(configurations_become_those_of_keras_3)
           "\"recurrent_activation\":\"sigmoid\"",
           "\"kernel_initializer\":{\"class_name\":\"RandomUniform\",\"config\":{\"minval\":-0.05,\"maxval\":0.05}}"},
          "inner_init"},
-        {K1_LAYER("ZeroPadding2D", "\"padding\":[1,2]"), DIALECT_KERAS_1,
-         {"\"padding\":[[1,1],[2,2]]", "\"data_format\":\"channels_last\""}, "th"},
-        {K1_LAYER("ZeroPadding2D", "\"padding\":{\"top_pad\":1,\"right_pad\":4}"), DIALECT_KERAS_1, {"\"padding\":[[1,0],[0,4]]"}, "_pad"},
+        {K1_LAYER("ZeroPadding2D", "\"padding\":[1,2]"),
+         DIALECT_KERAS_1,
+         {"\"padding\":[[1,1],[2,2]]", "\"data_format\":\"channels_last\""},
+         "th"},
+        {K1_LAYER("ZeroPadding2D", "\"padding\":{\"top_pad\":1,\"right_pad\":4}"),
+         DIALECT_KERAS_1,
+         {"\"padding\":[[1,0],[0,4]]"},
+         "_pad"},
         {K1_LAYER("ZeroPadding2D", "\"padding\":[1,2,3,4]"), DIALECT_KERAS_1, {"\"padding\":[[1,2],[3,4]]"}, "th"},
         {K1_LAYER("Merge", "\"mode\":\"concat\",\"mode_type\":\"raw\",\"concat_axis\":1,\"dot_axes\":-1,\"arguments\":{}"),
-         DIALECT_KERAS_1, {"\"axis\":1"}, "dot_axes"},
-        {K1_LAYER("Embedding", "\"input_dim\":9,\"output_dim\":2,\"init\":\"uniform\",\"input_length\":5"), DIALECT_KERAS_1,
-         {"\"input_dim\":9", "\"output_dim\":2", "\"embeddings_initializer\":{\"class_name\":\"RandomUniform\""}, "input_length"},
+         DIALECT_KERAS_1,
+         {"\"axis\":1"},
+         "dot_axes"},
+        {K1_LAYER("Embedding", "\"input_dim\":9,\"output_dim\":2,\"init\":\"uniform\",\"input_length\":5"),
+         DIALECT_KERAS_1,
+         {"\"input_dim\":9", "\"output_dim\":2", "\"embeddings_initializer\":{\"class_name\":\"RandomUniform\""},
+         "input_length"},
         {K2_LAYER("LSTM", "\"units\":4"), DIALECT_KERAS_2, {"\"recurrent_activation\":\"keras1_hard_sigmoid\""}, "inner"},
         {K23_LAYER("LSTM", "\"units\":4"), DIALECT_KERAS_2_3, {"\"recurrent_activation\":\"sigmoid\""}, "inner"},
         {K23_LAYER("Dense", "\"units\":4,\"kernel_initializer\":{\"class_name\":\"VarianceScaling\",\"config\":{\"scale\":1.0,"
                             "\"mode\":\"fan_avg\",\"distribution\":\"normal\",\"seed\":null}}"),
-         DIALECT_KERAS_2_3, {"\"distribution\":\"truncated_normal\""}, "seed"},
-        {K23_LAYER("LeakyReLU", "\"alpha\":{\"type\":\"ndarray\",\"value\":0.25}"), DIALECT_KERAS_2_3, {"\"negative_slope\":0.25"}, "alpha"},
+         DIALECT_KERAS_2_3,
+         {"\"distribution\":\"truncated_normal\""},
+         "seed"},
+        {K23_LAYER("LeakyReLU", "\"alpha\":{\"type\":\"ndarray\",\"value\":0.25}"),
+         DIALECT_KERAS_2_3,
+         {"\"negative_slope\":0.25"},
+         "alpha"},
         {K23_LAYER("LeakyReLU", "\"trainable\":true"), DIALECT_KERAS_2_3, {"\"negative_slope\":0.3"}, "alpha"},
         {K23_LAYER("BatchNormalization", "\"axis\":-1"), DIALECT_KERAS_2_3, {"\"momentum\":0.99", "\"epsilon\":0.001"}, "mode"},
-        {K3_LAYER("Activation", "\"activation\":\"hard_sigmoid\""), DIALECT_KERAS_3, {"\"activation\":\"hard_sigmoid\""}, "keras1"},
-        {K3_LAYER("Activation", "\"activation\":{\"module\":\"builtins\",\"class_name\":\"function\",\"config\":\"gelu\"}"),
-         DIALECT_KERAS_3, {"\"activation\":\"gelu\""}, "builtins"},
-        {K3_LAYER("Dense", "\"units\":2,\"kernel_initializer\":{\"module\":\"keras.initializers\",\"class_name\":\"HeNormal\","
-                           "\"config\":{\"seed\":null},\"registered_name\":null},\"activation\":null,\"dtype\":{\"module\":\"keras\","
-                           "\"class_name\":\"DTypePolicy\",\"config\":{\"name\":\"float32\"},\"registered_name\":null}"),
+        {K3_LAYER("LSTM", "\"units\":4,\"time_major\":false"), DIALECT_KERAS_3, {"\"units\":4"}, "time_major"},
+        {K3_LAYER("BatchNormalization", "\"axis\":[3]"), DIALECT_KERAS_3, {"\"axis\":3"}, "["},
+        {K3_LAYER("Activation", "\"activation\":\"hard_sigmoid\""),
          DIALECT_KERAS_3,
-         {"\"kernel_initializer\":{\"class_name\":\"HeNormal\",\"config\":{}}", "\"activation\":\"linear\"", "\"dtype\":\"float32\""},
+         {"\"activation\":\"hard_sigmoid\""},
+         "keras1"},
+        {K3_LAYER("Activation", "\"activation\":{\"module\":\"builtins\",\"class_name\":\"function\",\"config\":\"gelu\"}"),
+         DIALECT_KERAS_3,
+         {"\"activation\":\"gelu\""},
+         "builtins"},
+        {K3_LAYER("Dense",
+                  "\"units\":2,\"kernel_initializer\":{\"module\":\"keras.initializers\",\"class_name\":\"HeNormal\","
+                  "\"config\":{\"seed\":null},\"registered_name\":null},\"activation\":null,\"dtype\":{\"module\":\"keras\","
+                  "\"class_name\":\"DTypePolicy\",\"config\":{\"name\":\"float32\"},\"registered_name\":null}"),
+         DIALECT_KERAS_3,
+         {"\"kernel_initializer\":{\"class_name\":\"HeNormal\",\"config\":{}}", "\"activation\":\"linear\"",
+          "\"dtype\":\"float32\""},
          "Policy"},
     };
 
@@ -148,10 +182,11 @@ TEST(configurations_become_those_of_keras_3)
 
 TEST(keras_1_layers_without_an_ordering_follow_their_neighbours)
 {
-    OWNED(free) char *text = config_text("{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":["
-                                         "{\"class_name\":\"ZeroPadding2D\",\"config\":{\"padding\":[1,1]}},"
-                                         "{\"class_name\":\"MaxPooling2D\",\"config\":{\"dim_ordering\":\"th\"}}]}",
-                                         0, DIALECT_KERAS_1);
+    OWNED(free)
+    char *text = config_text("{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":["
+                             "{\"class_name\":\"ZeroPadding2D\",\"config\":{\"padding\":[1,1]}},"
+                             "{\"class_name\":\"MaxPooling2D\",\"config\":{\"dim_ordering\":\"th\"}}]}",
+                             0, DIALECT_KERAS_1);
 
     CHECK_CONTAINS(text, "\"data_format\":\"channels_first\"");
 }
@@ -165,10 +200,12 @@ TEST(names_that_are_missing_are_made_as_each_keras_makes_them)
          "{\"batch_input_shape\":[null,8,8,1]}},{\"class_name\":\"Convolution2D\",\"config\":{}}]}",
          "convolution2d_1", "convolution2d_2", "convolution2d_input_1"},
         {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.3.1\",\"backend\":\"tensorflow\",\"config\":{\"layers\":["
-         "{\"class_name\":\"Conv2D\",\"config\":{\"batch_input_shape\":[null,8,8,1]}},{\"class_name\":\"Conv2D\",\"config\":{}}]}}",
+         "{\"class_name\":\"Conv2D\",\"config\":{\"batch_input_shape\":[null,8,8,1]}},{\"class_name\":\"Conv2D\",\"config\":{}}"
+         "]}}",
          "conv2d_1", "conv2d_2", "conv2d_1_input"},
         {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.12.0\",\"backend\":\"tensorflow\",\"config\":{\"layers\":["
-         "{\"class_name\":\"Conv2D\",\"config\":{\"batch_input_shape\":[null,8,8,1]}},{\"class_name\":\"Conv2D\",\"config\":{}}]}}",
+         "{\"class_name\":\"Conv2D\",\"config\":{\"batch_input_shape\":[null,8,8,1]}},{\"class_name\":\"Conv2D\",\"config\":{}}"
+         "]}}",
          "conv2d", "conv2d_1", "conv2d_input"},
         {"{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"BatchNormalization\",\"config\":"
          "{\"input_shape\":[8]}},{\"class_name\":\"BatchNormalization\",\"config\":{}}]}}",
@@ -204,7 +241,8 @@ TEST(optimizers_get_the_defaults_of_their_version)
         {"{\"class_name\":\"RMSprop\",\"config\":{\"epsilon\":null}}", DIALECT_KERAS_2_3,
          "{\"config\":{\"learning_rate\":0.001,\"epsilon\":1e-07,\"keras1_epsilon\":true},\"class_name\":\"RMSprop\"}"},
         {"\"adagrad\"", DIALECT_TF_KERAS,
-         "{\"config\":{\"learning_rate\":0.001,\"epsilon\":1e-07,\"initial_accumulator_value\":0.1},\"class_name\":\"Adagrad\"}"},
+         "{\"config\":{\"learning_rate\":0.001,\"epsilon\":1e-07,\"initial_accumulator_value\":0.1},\"class_name\":"
+         "\"Adagrad\"}"},
         {"\"adagrad\"", DIALECT_KERAS_1,
          "{\"config\":{\"learning_rate\":0.01,\"epsilon\":1e-08,\"initial_accumulator_value\":0,\"keras1_epsilon\":true},"
          "\"class_name\":\"Adagrad\"}"},
@@ -224,7 +262,8 @@ TEST(optimizers_get_the_defaults_of_their_version)
 TEST(callbacks_get_the_defaults_of_their_version)
 {
     struct problem problem;
-    OWNED(json_free) struct json *j = parsed("{\"class_name\":\"ReduceLROnPlateau\",\"config\":{\"epsilon\":0.5}}"), *made = NULL;
+    OWNED(json_free)
+    struct json *j = parsed("{\"class_name\":\"ReduceLROnPlateau\",\"config\":{\"epsilon\":0.5}}"), *made = NULL;
 
     CHECK_OK(dialect_callback(j, "/c", DIALECT_KERAS_1, &made, &problem));
     CHECK_NEAR(json_number(json_get(json_get(made, "config"), "min_delta")), 0.5, 0);

@@ -39,7 +39,8 @@ TEST(documents_of_every_dialect_become_models)
         {"keras1_mlp", DIALECT_KERAS_1, "sequential_1",
          "dense_1(dense_input_1) dropout_1(0) dense_2(1) dropout_2(2) dense_3(3) -> dense_3 4", "dense_input_1 (None, 784)", 5},
         {"keras1_sequential_cnn", DIALECT_KERAS_1, "sequential_1",
-         "convolution2d_1(convolution2d_input_1) maxpooling2d_1(0) flatten_1(1) dense_1(2) dropout_1(3) dense_2(4) -> dense_2 5",
+         "convolution2d_1(convolution2d_input_1) maxpooling2d_1(0) flatten_1(1) dense_1(2) dropout_1(3) dense_2(4) -> dense_2 "
+         "5",
          "convolution2d_input_1 (None, 1, 28, 28)", 6},
         {"keras1_functional_nested", DIALECT_KERAS_1, "model_1",
          "shared(a) shared(b) inner/inner_d(0) inner/inner_d(1) cat(2 3) out(4) -> out 5", "a (None, 8)", 4},
@@ -52,7 +53,8 @@ TEST(documents_of_every_dialect_become_models)
         {"keras2_list_mlp", DIALECT_KERAS_2, "sequential_1", "dense_1(dense_1_input) dense_2(0) -> dense_2 1",
          "dense_1_input (None, 20)", 2},
         {"keras2_sequential_cnn", DIALECT_KERAS_2_3, "sequential_1",
-         "conv2d_1(conv2d_1_input) max_pooling2d_1(0) flatten_1(1) dense_1(2) -> dense_1 3", "conv2d_1_input (None, 28, 28, 1)", 4},
+         "conv2d_1(conv2d_1_input) max_pooling2d_1(0) flatten_1(1) dense_1(2) -> dense_1 3", "conv2d_1_input (None, 28, 28, 1)",
+         4},
         {"keras2_functional_nested", DIALECT_KERAS_2_3, "model_1",
          "shared(a) shared(b) inner/inner_d(0) inner/inner_d(1) cat(2 3) out(4) -> out 5", "a (None, 8)", 4},
         {"tf_keras_sequential", DIALECT_TF_KERAS, "sequential", "dense(dense_input) dense_1(0) -> dense_1 1",
@@ -79,7 +81,8 @@ TEST(documents_of_every_dialect_become_models)
         char input[200];
 
         calls_text(m, &t);
-        snprintf(input, sizeof input, "%s %s", m->inputs[0].name, m->inputs[0].shape.rank < 0 ? "?" : shape_text(&m->inputs[0].shape).s);
+        snprintf(input, sizeof input, "%s %s", m->inputs[0].name,
+                 m->inputs[0].shape.rank < 0 ? "?" : shape_text(&m->inputs[0].shape).s);
         CHECK_INT(m->dialect, rows[i].dialect);
         CHECK_TEXT(m->name, rows[i].name);
         CHECK_TEXT(t.s, rows[i].calls);
@@ -119,6 +122,20 @@ TEST(a_canonical_document_is_clean_and_reads_as_itself)
     }
 }
 
+TEST(a_canonical_document_that_says_its_dialect_keeps_it)
+{
+    OWNED(model_free) struct model *m = model_file("keras1_lstm");
+    OWNED(json_free) struct json *j = json_copy(m->canonical);
+    struct problem problem = {0};
+    OWNED(model_free) struct model *second = NULL;
+
+    json_put(j, "horn_dialect", json_new_text("Keras 1"));
+    CHECK_OK(model_parse(j, "", &second, &problem));
+    CHECK_INT(second->dialect, DIALECT_KERAS_1);
+    OWNED(free) char *text = json_print(m->canonical, 0), *again = json_print(second->canonical, 0);
+    CHECK_TEXT(again, text);
+}
+
 TEST(leaves_of_a_nested_model_belong_to_its_entry)
 {
     OWNED(model_free) struct model *m = model_file("keras1_functional_nested");
@@ -138,12 +155,13 @@ TEST(input_types_are_kept)
 }
 
 #define SEQUENTIAL(layers) "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[" layers "]}}"
-#define INPUT "{\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[null,4],\"name\":\"in\"}}"
-#define DENSE(name) "{\"class_name\":\"Dense\",\"config\":{\"name\":\"" name "\",\"units\":2}}"
+#define INPUT              "{\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[null,4],\"name\":\"in\"}}"
+#define DENSE(name)        "{\"class_name\":\"Dense\",\"config\":{\"name\":\"" name "\",\"units\":2}}"
 
 TEST(an_unknown_key_of_a_layer_is_named_in_a_warning)
 {
-    OWNED(model_free) struct model *m =
+    OWNED(model_free)
+    struct model *m =
         model_text(SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":2,\"foo\":1,\"lora_rank\":null}}"));
 
     CHECK_TEXT(m->warnings, "layer dense: unknown key \"foo\" ignored\n");
@@ -151,18 +169,29 @@ TEST(an_unknown_key_of_a_layer_is_named_in_a_warning)
     CHECK(!strstr(text, "foo"));
 }
 
+TEST(a_fixed_batch_size_is_given_up_with_a_warning)
+{
+    OWNED(model_free)
+    struct model *m = model_text(SEQUENTIAL("{\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[32,4]}}," DENSE("a")));
+
+    CHECK_CONTAINS(m->warnings, "batch_shape: the fixed batch size 32 is not kept");
+    CHECK_INT(m->inputs[0].shape.dim[0], -1);
+}
+
 TEST(a_frozen_model_freezes_its_layers)
 {
-    OWNED(model_free) struct model *m = model_text(SEQUENTIAL(
-        INPUT ",{\"class_name\":\"Sequential\",\"config\":{\"name\":\"s\",\"trainable\":false,\"layers\":[" DENSE("a") "]}}," DENSE("b")));
+    OWNED(model_free)
+    struct model *m = model_text(
+        SEQUENTIAL(INPUT ",{\"class_name\":\"Sequential\",\"config\":{\"name\":\"s\",\"trainable\":false,\"layers\":[" DENSE(
+            "a") "]}}," DENSE("b")));
 
     CHECK_TEXT(m->layers[0].name, "s/a");
     CHECK(!m->layers[0].trainable);
     CHECK(m->layers[1].trainable);
 }
 
-#define FUNCTIONAL(layers, in, out)                                                                                       \
-    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"f\",\"layers\":[" layers "],\"input_layers\":" in              \
+#define FUNCTIONAL(layers, in, out)                                                                          \
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"f\",\"layers\":[" layers "],\"input_layers\":" in \
     ",\"output_layers\":" out "}}"
 #define F_INPUT "{\"class_name\":\"InputLayer\",\"name\":\"x\",\"config\":{\"batch_shape\":[null,4]},\"inbound_nodes\":[]}"
 #define F_DENSE(name, nodes) \
@@ -170,8 +199,9 @@ TEST(a_frozen_model_freezes_its_layers)
 
 TEST(what_leads_to_no_output_is_left_out_with_a_warning)
 {
-    OWNED(model_free) struct model *m =
-        model_text(FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0]]") "," F_DENSE("b", "[[\"x\",0,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"));
+    OWNED(model_free)
+    struct model *m = model_text(
+        FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0]]") "," F_DENSE("b", "[[\"x\",0,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"));
 
     CHECK_INT(m->n_layers, 1);
     CHECK_CONTAINS(m->warnings, "layer b: leads to no output");
@@ -180,8 +210,9 @@ TEST(what_leads_to_no_output_is_left_out_with_a_warning)
 TEST(layers_may_stand_before_those_they_read)
 {
     CLEAN(text_done) struct text t = text_make(4096);
-    OWNED(model_free) struct model *m = model_text(FUNCTIONAL(
-        F_DENSE("b", "[[\"a\",0,0]]") "," F_DENSE("a", "[[\"x\",0,0]]") "," F_INPUT, "[[\"x\",0,0]]", "[[\"b\",0,0],[\"b\",0,0]]"));
+    OWNED(model_free)
+    struct model *m = model_text(FUNCTIONAL(F_DENSE("b", "[[\"a\",0,0]]") "," F_DENSE("a", "[[\"x\",0,0]]") "," F_INPUT,
+                                            "[[\"x\",0,0]]", "[[\"b\",0,0],[\"b\",0,0]]"));
 
     calls_text(m, &t);
     CHECK_TEXT(t.s, "a(x) b(0) -> b 1 b_1 1");
@@ -210,11 +241,12 @@ TEST(malformed_documents_are_refused_with_a_pointer)
         {SEQUENTIAL("7"), ST_INVALID, D "/config/layers/0", "a number"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\"}"), ST_INVALID, D "/config/layers/1", "needs a \"config\""},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":[]}"), ST_INVALID, D "/config/layers/1/config", "an array"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{}}"), ST_INVALID, D "/config/layers/1/config/units", "missing"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":0}}"), ST_INVALID, D "/config/layers/1/config/units",
-         "layer \"dense\": must be"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":\"3\"}}"), ST_INVALID, D "/config/layers/1/config/units",
-         "a text"},
+        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{}}"), ST_INVALID, D "/config/layers/1/config/units",
+         "missing"},
+        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":0}}"), ST_INVALID,
+         D "/config/layers/1/config/units", "layer \"dense\": must be"},
+        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":\"3\"}}"), ST_INVALID,
+         D "/config/layers/1/config/units", "a text"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"name\":7}}"), ST_INVALID,
          D "/config/layers/1/config/name", "a number"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"name\":\"\"}}"), ST_INVALID,
@@ -223,11 +255,14 @@ TEST(malformed_documents_are_refused_with_a_pointer)
          D "/config/layers/1/config/trainable", "a text"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"activation\":\"rellu\"}}"), ST_INVALID,
          D "/config/layers/1/config/activation", "rellu"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"activation\":{\"class_name\":\"PReLU\",\"config\":{}}}}"),
+        {SEQUENTIAL(
+             INPUT
+             ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"activation\":{\"class_name\":\"PReLU\",\"config\":{}}}}"),
          ST_UNSUPPORTED, D "/config/layers/1/config/activation", "PReLU"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"kernel_initializer\":\"magic\"}}"), ST_UNSUPPORTED,
-         D "/config/layers/1/config/kernel_initializer/class_name", "magic"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"kernel_constraint\":{\"class_name\":\"MaxNorm\"}}}"),
+        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"kernel_initializer\":\"magic\"}}"),
+         ST_UNSUPPORTED, D "/config/layers/1/config/kernel_initializer/class_name", "magic"},
+        {SEQUENTIAL(INPUT
+                    ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"kernel_constraint\":{\"class_name\":\"MaxNorm\"}}}"),
          ST_UNSUPPORTED, D "/config/layers/1/config/kernel_constraint", "constraints"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"lora_rank\":4}}"), ST_UNSUPPORTED,
          D "/config/layers/1/config/lora_rank", "not built yet"},
@@ -237,15 +272,16 @@ TEST(malformed_documents_are_refused_with_a_pointer)
          D "/config/layers/1/class_name", "layer \"GRU\" (gru_1) is not built yet"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Lambda\",\"config\":{\"name\":\"l\",\"function\":[\"abc\"]}}"), ST_UNSUPPORTED,
          D "/config/layers/1", "layer \"l\" is a Lambda"},
-        {SEQUENTIAL(INPUT ",{\"class_name\":\"TFOpLambda\",\"config\":{\"name\":\"t\",\"function\":\"math.add\"}}"), ST_UNSUPPORTED,
-         D "/config/layers/1", "math.add"},
+        {SEQUENTIAL(INPUT ",{\"class_name\":\"TFOpLambda\",\"config\":{\"name\":\"t\",\"function\":\"math.add\"}}"),
+         ST_UNSUPPORTED, D "/config/layers/1", "math.add"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Foo\",\"config\":{},\"registered_name\":\"Custom>Foo\"}"), ST_UNSUPPORTED,
          D "/config/layers/1/class_name", "Custom>Foo"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Foo\",\"config\":{},\"module\":\"my.layers\"}"), ST_UNSUPPORTED,
          D "/config/layers/1/class_name", "my.layers"},
         {SEQUENTIAL(INPUT "," DENSE("a") "," DENSE("a")), ST_INVALID, D "/config/layers/2", "two layers are called \"a\""},
         {SEQUENTIAL(DENSE("a") "," INPUT), ST_INVALID, D "/config/layers/1", "first"},
-        {SEQUENTIAL("{\"class_name\":\"InputLayer\",\"config\":{}}," DENSE("a")), ST_INVALID, D "/config/layers/0/config", "batch_shape"},
+        {SEQUENTIAL("{\"class_name\":\"InputLayer\",\"config\":{}}," DENSE("a")), ST_INVALID, D "/config/layers/0/config",
+         "batch_shape"},
         {SEQUENTIAL("{\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[null,0]}}," DENSE("a")), ST_INVALID,
          D "/config/layers/0/config/batch_shape/1", "at least 1"},
         {SEQUENTIAL("{\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[null,-4]}}," DENSE("a")), ST_INVALID,
@@ -262,13 +298,16 @@ TEST(malformed_documents_are_refused_with_a_pointer)
          ST_UNSUPPORTED, D "/config/layers/0/config/dtype", "string"},
         {SEQUENTIAL("{\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[null,1],\"sparse\":true}}," DENSE("a")),
          ST_UNSUPPORTED, D "/config/layers/0/config/sparse", "sparse"},
-        {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\","
+        {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"Dense\",\"config\":{"
+         "\"name\":\"d\","
          "\"batch_input_shape\":[null,4],\"output_dim\":0}}]}",
          ST_INVALID, D "/config/0/config/output_dim", "layer \"d\""},
-        {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"Merge\",\"config\":{\"name\":\"m\","
+        {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"Merge\",\"config\":{"
+         "\"name\":\"m\","
          "\"mode\":\"ave\"}}]}",
          ST_UNSUPPORTED, D "/config/0/class_name", "layer \"Average\" (m) is not built yet"},
-        {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"Merge\",\"config\":{\"name\":\"m\","
+        {"{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":[{\"class_name\":\"Merge\",\"config\":{"
+         "\"name\":\"m\","
          "\"mode\":\"abc\",\"mode_type\":\"lambda\"}}]}",
          ST_UNSUPPORTED, D "/config/0/config/mode", "Python"},
         {"{\"class_name\":\"Functional\"}", ST_INVALID, D, "config"},
@@ -279,8 +318,8 @@ TEST(malformed_documents_are_refused_with_a_pointer)
         {FUNCTIONAL(F_INPUT, "[\"x\",0,0]", "[\"y\",0,0]"), ST_INVALID, D "/config/output_layers", "no layer \"y\""},
         {FUNCTIONAL(F_INPUT, "[\"x\",0]", "[\"x\",0,0]"), ST_INVALID, D "/config/input_layers", "[layer, call, output]"},
         {FUNCTIONAL(F_INPUT, "3", "[\"x\",0,0]"), ST_INVALID, D "/config/input_layers", "a number"},
-        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0]]"), "[\"a\",0,0]", "[\"a\",0,0]"), ST_INVALID, D "/config/input_layers",
-         "not an InputLayer"},
+        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0]]"), "[\"a\",0,0]", "[\"a\",0,0]"), ST_INVALID,
+         D "/config/input_layers", "not an InputLayer"},
         {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0]]"), "[[\"x\",0,0],[\"x\",0,0]]", "[\"a\",0,0]"), ST_INVALID,
          D "/config/layers/0", "twice"},
         {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"z\",0,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID,
@@ -289,17 +328,20 @@ TEST(malformed_documents_are_refused_with_a_pointer)
          D "/config/layers/1/inbound_nodes/0/0", "call 3 of layer \"x\", which has 1"},
         {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",-1,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID,
          D "/config/layers/1/inbound_nodes/0/0", "numbers from 0"},
-        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID, D "/config/layers/1/inbound_nodes/0",
-         "no input tensors"},
-        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0,{\"training\":true}]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_UNSUPPORTED,
-         D "/config/layers/1/inbound_nodes/0/0/3/training", "training"},
-        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"_CONSTANT_VALUE\",-1,2.5,{}]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_UNSUPPORTED,
-         D "/config/layers/1/inbound_nodes/0/0", "constant"},
+        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID,
+         D "/config/layers/1/inbound_nodes/0", "no input tensors"},
+        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0,{\"training\":true}]]"), "[\"x\",0,0]", "[\"a\",0,0]"),
+         ST_UNSUPPORTED, D "/config/layers/1/inbound_nodes/0/0/3/training", "training"},
+        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"_CONSTANT_VALUE\",-1,2.5,{}]]"), "[\"x\",0,0]", "[\"a\",0,0]"),
+         ST_UNSUPPORTED, D "/config/layers/1/inbound_nodes/0/0", "constant"},
         {FUNCTIONAL(F_INPUT "," F_DENSE("a", "{\"args\":[2.5],\"kwargs\":{}}"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_UNSUPPORTED,
          D "/config/layers/1/inbound_nodes/0/args/0", "a number"},
         {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"b\",0,0]]") "," F_DENSE("b", "[[\"a\",0,0]]"), "[\"x\",0,0]", "[\"b\",0,0]"),
          ST_INVALID, D "/config/layers/2", "cycle"},
-        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"a\",0,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID, D "/config/layers/1", "cycle"},
+        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"a\",0,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID, D "/config/layers/1",
+         "cycle"},
+        {FUNCTIONAL(F_INPUT "," F_DENSE("a", "[[\"x\",0,0],[\"x\",0,0]]"), "[\"x\",0,0]", "[\"a\",0,0]"), ST_INVALID,
+         D "/config/layers/1", "takes one input, a call gives it 2"},
         {FUNCTIONAL(F_INPUT "," F_DENSE("x", "[[\"x\",0,0]]"), "[\"x\",0,0]", "[\"x\",0,0]"), ST_INVALID, D "/config/layers/1",
          "two layers are called \"x\""},
     };
@@ -312,8 +354,8 @@ TEST(malformed_documents_are_refused_with_a_pointer)
 
         model_free(m);
         if (s != rows[i].status || strcmp(problem.where, rows[i].where) != 0 || !strstr(problem.detail, rows[i].detail))
-            fail_msg("%s\n gives %s at %s: %s\n wanted %s at %s: %s", rows[i].text, status_name(s), problem.where, problem.detail,
-                     status_name(rows[i].status), rows[i].where, rows[i].detail);
+            fail_msg("%s\n gives %s at %s: %s\n wanted %s at %s: %s", rows[i].text, status_name(s), problem.where,
+                     problem.detail, status_name(rows[i].status), rows[i].where, rows[i].detail);
     }
 }
 
@@ -323,7 +365,8 @@ static char *nested(int n, int calls)
     CLEAN(text_done) struct text t = text_make(8 << 20);
 
     for (int i = 0; i < n; i++)
-        text_printf(&t, "{\"class_name\":\"Functional\",\"name\":\"m%d\",\"config\":{\"name\":\"m%d\",\"layers\":[" F_INPUT ",", i, i);
+        text_printf(&t, "{\"class_name\":\"Functional\",\"name\":\"m%d\",\"config\":{\"name\":\"m%d\",\"layers\":[" F_INPUT ",",
+                    i, i);
     text_add(&t, F_DENSE("d", "[[\"x\",0,0]]"));
     for (int i = n - 1; i >= 0; i--) {
         text_add(&t, "],\"input_layers\":[\"x\",0,0],\"output_layers\":");
@@ -373,8 +416,9 @@ TEST(a_long_chain_is_read_without_recursion)
 
     text_add(&t, "{\"class_name\":\"Functional\",\"config\":{\"name\":\"f\",\"layers\":[");
     for (int i = 9000; i > 0; i--)
-        text_printf(&t, "{\"class_name\":\"Dense\",\"name\":\"d%d\",\"config\":{\"units\":4},\"inbound_nodes\":[[[\"%s%d\",0,0]]]},", i,
-                    i > 1 ? "d" : "x", i - 1);
+        text_printf(
+            &t, "{\"class_name\":\"Dense\",\"name\":\"d%d\",\"config\":{\"units\":4},\"inbound_nodes\":[[[\"%s%d\",0,0]]]},", i,
+            i > 1 ? "d" : "x", i - 1);
     text_add(&t, "{\"class_name\":\"InputLayer\",\"name\":\"x0\",\"config\":{\"batch_shape\":[null,4]},\"inbound_nodes\":[]}],"
                  "\"input_layers\":[\"x0\",0,0],\"output_layers\":[\"d9000\",0,0]}}");
     CHECK_OK(parse_text(t.s, &problem));

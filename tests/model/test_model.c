@@ -148,9 +148,10 @@ TEST(a_model_without_input_shape_takes_that_of_the_data)
 
 TEST(a_layer_that_does_not_fit_is_named)
 {
-    CLEAN(built_done) struct built t = built_make(
-        model_text("{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"InputLayer\",\"config\":"
-                   "{\"batch_shape\":[null,6]}},{\"class_name\":\"Reshape\",\"config\":{\"name\":\"r\",\"target_shape\":[4,2]}}]}}"));
+    CLEAN(built_done)
+    struct built t = built_make(model_text(
+        "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"InputLayer\",\"config\":"
+        "{\"batch_shape\":[null,6]}},{\"class_name\":\"Reshape\",\"config\":{\"name\":\"r\",\"target_shape\":[4,2]}}]}}"));
 
     CHECK_INT(t.status, ST_INVALID);
     CHECK_TEXT(t.problem.where, "r");
@@ -159,11 +160,14 @@ TEST(a_layer_that_does_not_fit_is_named)
 
 TEST(an_output_that_a_layer_does_not_have_is_refused)
 {
-    CLEAN(built_done) struct built t = built_make(model_text(
-        "{\"class_name\":\"Functional\",\"config\":{\"name\":\"f\",\"layers\":[{\"class_name\":\"InputLayer\",\"name\":\"x\",\"config\":"
-        "{\"batch_shape\":[null,4]}},{\"class_name\":\"Dense\",\"name\":\"a\",\"config\":{\"units\":2},\"inbound_nodes\":[[[\"x\",0,0]]]},"
-        "{\"class_name\":\"Dense\",\"name\":\"b\",\"config\":{\"units\":2},\"inbound_nodes\":[[[\"a\",0,5]]]}],"
-        "\"input_layers\":[\"x\",0,0],\"output_layers\":[\"b\",0,0]}}"));
+    CLEAN(built_done)
+    struct built t = built_make(
+        model_text("{\"class_name\":\"Functional\",\"config\":{\"name\":\"f\",\"layers\":[{\"class_name\":\"InputLayer\","
+                   "\"name\":\"x\",\"config\":"
+                   "{\"batch_shape\":[null,4]}},{\"class_name\":\"Dense\",\"name\":\"a\",\"config\":{\"units\":2},\"inbound_"
+                   "nodes\":[[[\"x\",0,0]]]},"
+                   "{\"class_name\":\"Dense\",\"name\":\"b\",\"config\":{\"units\":2},\"inbound_nodes\":[[[\"a\",0,5]]]}],"
+                   "\"input_layers\":[\"x\",0,0],\"output_layers\":[\"b\",0,0]}}"));
 
     CHECK_INT(t.status, ST_INVALID);
     CHECK_TEXT(t.problem.where, "b");
@@ -197,8 +201,8 @@ TEST(preprocess_stands_before_an_input)
 {
     struct problem problem = {0};
     OWNED(prepare_free) struct prepare *p = NULL;
-    OWNED(json_free) struct json *j =
-        document("[{\"class_name\":\"Rescaling\",\"config\":{\"scale\":0.5}},{\"class_name\":\"Flatten\"}]");
+    OWNED(json_free)
+    struct json *j = document("[{\"class_name\":\"Rescaling\",\"config\":{\"scale\":0.5}},{\"class_name\":\"Flatten\"}]");
     OWNED(graph_free) struct graph *g = graph_new();
     struct build b = build_make(g);
 

@@ -1,5 +1,5 @@
-/* Optimizers: reading compile()'s optimizer, and steps against the equations written out (Keras 3's numbers are in tests/golden;
- * here stand the forms of Keras 1 and 2, and what clips and decays). */
+/* Optimizers: reading compile()'s optimizer, and steps against the equations written out (Keras 3's numbers are in
+ * tests/golden; here stand the forms of Keras 1 and 2, and what clips and decays). */
 #include "tests/test.h"
 
 #include <math.h>

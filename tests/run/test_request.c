@@ -6,19 +6,20 @@
 #include "engine/run/request.h"
 #include "tests/test.h"
 
-static const char mlp[] =
-    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
-    "{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"in\",\"batch_shape\":[null,4]}},"
-    "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\",\"units\":3,\"activation\":\"softmax\"}}]}}";
+static const char mlp[] = "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+                          "{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"in\",\"batch_shape\":[null,4]}},"
+                          "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\",\"units\":3,\"activation\":\"softmax\"}}]}}";
 static const char mlp_keras1[] =
     "{\"class_name\":\"Sequential\",\"keras_version\":\"1.2.2\",\"config\":["
     "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\",\"batch_input_shape\":[null,4],\"output_dim\":3}}]}";
-#define TWO(extra)                                                                                                        \
-    "{" extra "\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["                                    \
-    "{\"class_name\":\"InputLayer\",\"name\":\"a\",\"config\":{\"name\":\"a\",\"batch_shape\":[null,4]},\"inbound_nodes\":[]},"   \
-    "{\"class_name\":\"InputLayer\",\"name\":\"b\",\"config\":{\"name\":\"b\",\"batch_shape\":[null,4]},\"inbound_nodes\":[]},"   \
-    "{\"class_name\":\"Dense\",\"name\":\"p\",\"config\":{\"name\":\"p\",\"units\":3},\"inbound_nodes\":[[[\"a\",0,0,{}]]]},"     \
-    "{\"class_name\":\"Dense\",\"name\":\"q\",\"config\":{\"name\":\"q\",\"units\":1},\"inbound_nodes\":[[[\"b\",0,0,{}]]]}],"    \
+#define TWO(extra)                                                                                                             \
+    "{" extra "\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["                                          \
+    "{\"class_name\":\"InputLayer\",\"name\":\"a\",\"config\":{\"name\":\"a\",\"batch_shape\":[null,4]},\"inbound_nodes\":[]}" \
+    ","                                                                                                                        \
+    "{\"class_name\":\"InputLayer\",\"name\":\"b\",\"config\":{\"name\":\"b\",\"batch_shape\":[null,4]},\"inbound_nodes\":[]}" \
+    ","                                                                                                                        \
+    "{\"class_name\":\"Dense\",\"name\":\"p\",\"config\":{\"name\":\"p\",\"units\":3},\"inbound_nodes\":[[[\"a\",0,0,{}]]]},"  \
+    "{\"class_name\":\"Dense\",\"name\":\"q\",\"config\":{\"name\":\"q\",\"units\":1},\"inbound_nodes\":[[[\"b\",0,0,{}]]]}]," \
     "\"input_layers\":[[\"a\",0,0],[\"b\",0,0]],\"output_layers\":[[\"p\",0,0],[\"q\",0,0]]}}"
 static const char two[] = TWO("\"module\":\"keras\","), two_keras2[] = TWO("\"keras_version\":\"2.12.0\",");
 
@@ -84,10 +85,10 @@ static enum status read_as(struct fixture *x, const char *type, const char *text
     return fit_parse(x->document, pointer, type, x->m, x->mem, &x->f, &x->problem);
 }
 
-#define READ_OK(call)                                               \
-    do {                                                            \
-        if ((call) != ST_OK)                                        \
-            fail_msg("%s: %s", x.problem.where, x.problem.detail);  \
+#define READ_OK(call)                                              \
+    do {                                                           \
+        if ((call) != ST_OK)                                       \
+            fail_msg("%s: %s", x.problem.where, x.problem.detail); \
     } while (0)
 
 TEST(compile_reads_optimizer_loss_and_metrics)
@@ -210,7 +211,8 @@ TEST(compile_refuses_with_a_pointer)
          "/compile/optimizer/config/momentun", "momentum"},
         {"{\"loss\":\"mse\",\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":\"fast\"}}}", ST_INVALID,
          "/compile/optimizer/config/learning_rate", "number"},
-        {"{\"loss\":\"mse\",\"optimizer\":{\"class_name\":\"SGD\",\"confg\":{}}}", ST_INVALID, "/compile/optimizer/confg", "unknown key"},
+        {"{\"loss\":\"mse\",\"optimizer\":{\"class_name\":\"SGD\",\"confg\":{}}}", ST_INVALID, "/compile/optimizer/confg",
+         "unknown key"},
         {"{\"loss\":\"mse\",\"optimizer\":7}", ST_INVALID, "/compile/optimizer", "a number"},
         {"{\"loss\":\"mse\",\"metrics\":[\"auc\"]}", ST_UNSUPPORTED, "/compile/metrics/0", "auc"},
         {"{\"loss\":\"mse\",\"metrics\":[3]}", ST_INVALID, "/compile/metrics/0", "a number"},
@@ -285,8 +287,9 @@ TEST(fit_reads_all_its_arguments)
     CHECK_NEAR(x.f->class_weights[1], 2.5, 0);
     CHECK_INT(json_type(x.f->data.x[0]), JSON_ARRAY);
 
-    READ_OK(read_as(&x, "fit", "{\"x\":[\"s/x\"],\"y\":{\"d\":\"s/y\"},\"sample_weight\":\"s/w\",\"validation_split\":0.5,"
-                               "\"validation_data\":[\"s/vx\",\"s/vy\",\"s/vw\"]}"));
+    READ_OK(read_as(&x, "fit",
+                    "{\"x\":[\"s/x\"],\"y\":{\"d\":\"s/y\"},\"sample_weight\":\"s/w\",\"validation_split\":0.5,"
+                    "\"validation_data\":[\"s/vx\",\"s/vy\",\"s/vw\"]}"));
     CHECK_TEXT(json_text(x.f->data.x[0]), "s/x");
     CHECK_TEXT(x.f->data.x_pointer[0], "/fit/x/0");
     CHECK_TEXT(x.f->data.y_pointer[0], "/fit/y/d");
@@ -304,8 +307,9 @@ TEST(several_inputs_and_outputs_come_as_lists_or_objects)
 {
     CLEAN(fixture_done) struct fixture x = fixture_make(two);
 
-    READ_OK(read_as(&x, "fit", "{\"x\":{\"b\":\"s/b\",\"a\":\"s/a\"},\"y\":[\"s/p\",\"s/q\"],\"sample_weight\":{\"q\":\"s/w\"},"
-                               "\"validation_data\":{\"x\":[\"s/va\",\"s/vb\"],\"y\":{\"p\":\"s/vp\",\"q\":\"s/vq\"}}}"));
+    READ_OK(read_as(&x, "fit",
+                    "{\"x\":{\"b\":\"s/b\",\"a\":\"s/a\"},\"y\":[\"s/p\",\"s/q\"],\"sample_weight\":{\"q\":\"s/w\"},"
+                    "\"validation_data\":{\"x\":[\"s/va\",\"s/vb\"],\"y\":{\"p\":\"s/vp\",\"q\":\"s/vq\"}}}"));
     CHECK_TEXT(json_text(x.f->data.x[0]), "s/a");
     CHECK_TEXT(json_text(x.f->data.x[1]), "s/b");
     CHECK_TEXT(json_text(x.f->data.y[1]), "s/q");
@@ -320,10 +324,11 @@ TEST(fit_reads_callbacks_and_preprocess)
 {
     CLEAN(fixture_done) struct fixture x = fixture_make(mlp);
 
-    READ_OK(read_as(&x, "fit",
-                    "{\"x\":\"s/x\",\"y\":\"s/y\",\"callbacks\":[{\"class_name\":\"EarlyStopping\",\"config\":{\"monitor\":"
-                    "\"val_loss\",\"patience\":2}},\"TerminateOnNaN\"],\"preprocess\":[{\"class_name\":\"Rescaling\",\"config\":"
-                    "{\"scale\":0.5}},{\"class_name\":\"Flatten\"}]}"));
+    READ_OK(
+        read_as(&x, "fit",
+                "{\"x\":\"s/x\",\"y\":\"s/y\",\"callbacks\":[{\"class_name\":\"EarlyStopping\",\"config\":{\"monitor\":"
+                "\"val_loss\",\"patience\":2}},\"TerminateOnNaN\"],\"preprocess\":[{\"class_name\":\"Rescaling\",\"config\":"
+                "{\"scale\":0.5}},{\"class_name\":\"Flatten\"}]}"));
     CHECK_INT(x.f->n_callbacks, 2);
     CHECK_TEXT(x.f->callbacks[1].type->keras, "TerminateOnNaN");
     CHECK_INT(x.f->n_prepare, 1);
@@ -337,7 +342,8 @@ TEST(evaluate_and_predict_have_fewer_arguments)
 {
     CLEAN(fixture_done) struct fixture x = fixture_make(mlp);
 
-    READ_OK(read_as(&x, "evaluate", "{\"x\":\"s/x\",\"y\":\"s/y\",\"batch_size\":8,\"sample_weight\":\"s/w\",\"return_dict\":true}"));
+    READ_OK(read_as(&x, "evaluate",
+                    "{\"x\":\"s/x\",\"y\":\"s/y\",\"batch_size\":8,\"sample_weight\":\"s/w\",\"return_dict\":true}"));
     CHECK_INT(x.f->batch_size, 8);
     CHECK_INT(x.f->data.n_w, 1);
     READ_OK(read_as(&x, "predict", "{\"x\":\"s/x\"}"));

@@ -39,7 +39,7 @@ static void stop(struct rig *r)
     r->server.db = db_close(r->server.db);
 }
 
-void rig_open(struct rig *r, bool with_lanes, ...)
+void rig_open(struct rig *r, int with_lanes, ...)
 {
     char *argv[24] = {(char *)"hornd"};
     enum settings_action action;
@@ -161,7 +161,10 @@ int rig_send(struct rig *r, const char *method, const char *target, const char *
     return r->reply.code;
 }
 
-int rig_get(struct rig *r, const char *target) { return rig_send(r, "GET", target, NULL, NULL, 0); }
+int rig_get(struct rig *r, const char *target)
+{
+    return rig_send(r, "GET", target, NULL, NULL, 0);
+}
 
 int rig_post(struct rig *r, const char *target, const char *json)
 {
@@ -218,4 +221,7 @@ const char *rig_text(const struct rig *r, const char *path)
     return s ? s : "";
 }
 
-double rig_number(const struct rig *r, const char *path) { return json_number(rig_at(r, path)); }
+double rig_number(const struct rig *r, const char *path)
+{
+    return json_number(rig_at(r, path));
+}

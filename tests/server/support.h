@@ -11,13 +11,13 @@ struct rig {
     char folder[64];
     struct settings settings;
     struct server server;
-    struct reply reply;  /* of the last request */
-    struct json *json;   /* its body, parsed; NULL if it is no JSON */
-    bool http_thread;    /* requests run as in an HTTP thread: `later` is seen */
+    struct reply reply; /* of the last request */
+    struct json *json;  /* its body, parsed; NULL if it is no JSON */
+    bool http_thread;   /* requests run as in an HTTP thread: `later` is seen */
 };
 
 /* with_lanes: jobs run. Further settings as "key=value" flags ("--checkpoint-seconds=0.1"), up to NULL. */
-void rig_open(struct rig *r, bool with_lanes, ...) __attribute__((sentinel));
+void rig_open(struct rig *r, int with_lanes, ...) __attribute__((sentinel));
 void rig_reopen(struct rig *r, bool with_lanes); /* stops and starts again on the same folder */
 void rig_close(struct rig *r);                   /* stops, removes the folder */
 

@@ -162,7 +162,8 @@ TEST(every_route_is_described_and_every_description_is_a_route)
     for (int i = 0; i < n_routes; i++) {
         int k = 0;
 
-        while (k < n && (strcmp(described[k].method, routes[i]->method) != 0 || strcmp(described[k].path, routes[i]->path) != 0))
+        while (k < n &&
+               (strcmp(described[k].method, routes[i]->method) != 0 || strcmp(described[k].path, routes[i]->path) != 0))
             k++;
         if (k == n)
             fail_msg("openapi.yaml does not have %s %s", routes[i]->method, routes[i]->path);

@@ -157,9 +157,9 @@ TEST(an_address_that_others_can_reach_needs_a_word)
         int anyone;
         enum status want;
     } rows[] = {
-        {"127.0.0.1:8501", 0, ST_OK},   {"[::1]:0", 0, ST_OK},         {"127.1.2.3:1", 0, ST_OK},
-        {"0.0.0.0:8501", 0, ST_INVALID}, {"0.0.0.0:8501", 1, ST_OK},    {"10.0.0.1:80", 0, ST_INVALID},
-        {"[::]:80", 0, ST_INVALID},      {"127.0.0.1", 0, ST_INVALID},  {"127.0.0.1:99999", 0, ST_INVALID},
+        {"127.0.0.1:8501", 0, ST_OK},    {"[::1]:0", 0, ST_OK},          {"127.1.2.3:1", 0, ST_OK},
+        {"0.0.0.0:8501", 0, ST_INVALID}, {"0.0.0.0:8501", 1, ST_OK},     {"10.0.0.1:80", 0, ST_INVALID},
+        {"[::]:80", 0, ST_INVALID},      {"127.0.0.1", 0, ST_INVALID},   {"127.0.0.1:99999", 0, ST_INVALID},
         {":80", 1, ST_INVALID},          {"127.0.0.1:x", 0, ST_INVALID},
     };
 

@@ -38,7 +38,10 @@ enum status put_bytes(struct bench *b, const char *array, const void *bytes, siz
     return status;
 }
 
-enum status put_text(struct bench *b, const char *array, const char *text) { return put_bytes(b, array, text, strlen(text)); }
+enum status put_text(struct bench *b, const char *array, const char *text)
+{
+    return put_bytes(b, array, text, strlen(text));
+}
 
 enum status put_file(struct bench *b, const char *array, const char *path)
 {
@@ -76,7 +79,8 @@ enum status put_gzip(struct bench *b, const char *array, const void *bytes, size
 void *npy(const char *descr, bool fortran, const char *shape, const void *body, size_t n, size_t *bytes)
 {
     char *to = calloc(1, 10 + 300 + n);
-    int length = sprintf(to + 10, "{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", descr, fortran ? "True" : "False", shape);
+    int length =
+        sprintf(to + 10, "{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", descr, fortran ? "True" : "False", shape);
 
     while ((10 + length + 1) % 64)
         to[10 + length++] = ' ';

@@ -13,6 +13,12 @@ struct bench { /* a database and room for rows */
     struct problem problem;
     struct ingest_limits limits;
 };
+/* CHECK_OK for a call that fills b.problem, with a struct bench b in scope. */
+#define BENCH_OK(call)                                                                                   \
+    do {                                                                                                 \
+        if ((call) != ST_OK)                                                                             \
+            fail_msg("%s:%d: %s: %s: %s", __FILE__, __LINE__, #call, b.problem.where, b.problem.detail); \
+    } while (0)
 struct bench bench_make(void);
 void bench_done(struct bench *b);
 

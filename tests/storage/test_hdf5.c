@@ -206,6 +206,8 @@ TEST(texts_of_every_kind_that_h5py_writes_are_read)
     CHECK_INT(h5_texts(f, "/", "fixed_list", mem, &v), 2);
     CHECK_TEXT(v[0], "conv");
     CHECK_TEXT(v[1], "dense_1");
+    CHECK(!h5_text(f, "/", "list", mem));
+    CHECK_INT(h5_texts(f, "/", "str", mem, &v), -1);
     CHECK_INT(h5_texts(f, "/", "none", mem, &v), 0);
     CHECK_INT(h5_texts(f, "/", "absent", mem, &v), -1);
     CHECK_INT(h5_texts(f, "/", "split", mem, &v), 7);

@@ -12,7 +12,7 @@
 #include "engine/graph/formula.h"
 #include "engine/graph/shape.h"
 
-/* --- inputs that are converted or stretched -------------------------------------------------------------------------------- */
+/* --- inputs that are converted or stretched --------------------------------------------------------------------------- */
 
 static float half_to_float(uint16_t h)
 {
@@ -35,15 +35,32 @@ static void load(float *to, const void *from, int type, int64_t n)
             to[i] = (value);            \
     } while (0)
     switch ((enum dtype)type) {
-    case F32: memcpy(to, from, (size_t)n * sizeof *to); break;
-    case F16: LOAD(uint16_t, half_to_float(x[i])); break;
-    case BF16: LOAD(uint16_t, v_from_bits((uint32_t)x[i] << 16)); break;
-    case F64: LOAD(double, (float)x[i]); break;
-    case I64: LOAD(int64_t, (float)x[i]); break;
-    case I32: LOAD(int32_t, (float)x[i]); break;
-    case U8: LOAD(uint8_t, (float)x[i]); break;
-    case BOOL: LOAD(uint8_t, x[i] ? 1.0f : 0.0f); break;
-    case N_DTYPES: break;
+    case F32:
+        memcpy(to, from, (size_t)n * sizeof *to);
+        break;
+    case F16:
+        LOAD(uint16_t, half_to_float(x[i]));
+        break;
+    case BF16:
+        LOAD(uint16_t, v_from_bits((uint32_t)x[i] << 16));
+        break;
+    case F64:
+        LOAD(double, (float)x[i]);
+        break;
+    case I64:
+        LOAD(int64_t, (float)x[i]);
+        break;
+    case I32:
+        LOAD(int32_t, (float)x[i]);
+        break;
+    case U8:
+        LOAD(uint8_t, (float)x[i]);
+        break;
+    case BOOL:
+        LOAD(uint8_t, x[i] ? 1.0f : 0.0f);
+        break;
+    case N_DTYPES:
+        break;
     }
 #undef LOAD
 }
@@ -54,7 +71,8 @@ static void spread(float *to, float value, int64_t n)
         to[i] = value;
 }
 
-static const int type_bytes[N_DTYPES] = {[F32] = 4, [F16] = 2, [BF16] = 2, [F64] = 8, [I64] = 8, [I32] = 4, [U8] = 1, [BOOL] = 1};
+static const int type_bytes[N_DTYPES] = {
+    [F32] = 4, [F16] = 2, [BF16] = 2, [F64] = 8, [I64] = 8, [I32] = 4, [U8] = 1, [BOOL] = 1};
 
 /* Elements at .. at + n of the stretched input: the innermost loop is a run (stride 1) or one value repeated (stride 0). */
 static void load_input(const struct formula_input *in, const char *data, float *to, int64_t at, int64_t n)
@@ -102,13 +120,11 @@ static void load_input(const struct formula_input *in, const char *data, float *
     }
 }
 
-/* --- one instruction over a block -------------------------------------------------------------------------------------------- */
+/* --- one instruction over a block ------------------------------------------------------------------------------------- */
 
-#define EACH(expression)                \
-    do {                                \
-        _Pragma("omp simd")             \
-        for (int i = 0; i < n; i++)     \
-            to[i] = (expression);       \
+#define EACH(expression)                                                      \
+    do {                                                                      \
+        _Pragma("omp simd") for (int i = 0; i < n; i++) to[i] = (expression); \
     } while (0)
 
 /* E(x, y) over the combinations of blocks and scalars. */
@@ -128,19 +144,35 @@ static void load_input(const struct formula_input *in, const char *data, float *
         }                                           \
     } while (0)
 #define ONE(E) EACH(E(a[i]))
-#define THREE(E)                                        \
-    do {                                                \
-        const float p = *a, q = *b, r = *c;             \
-        switch (scalars & 7) {                          \
-        case 0: EACH(E(a[i], b[i], c[i])); break;       \
-        case 1: EACH(E(p, b[i], c[i])); break;          \
-        case 2: EACH(E(a[i], q, c[i])); break;          \
-        case 3: EACH(E(p, q, c[i])); break;             \
-        case 4: EACH(E(a[i], b[i], r)); break;          \
-        case 5: EACH(E(p, b[i], r)); break;             \
-        case 6: EACH(E(a[i], q, r)); break;             \
-        default: EACH(E(p, q, r)); break;               \
-        }                                               \
+#define THREE(E)                            \
+    do {                                    \
+        const float p = *a, q = *b, r = *c; \
+        switch (scalars & 7) {              \
+        case 0:                             \
+            EACH(E(a[i], b[i], c[i]));      \
+            break;                          \
+        case 1:                             \
+            EACH(E(p, b[i], c[i]));         \
+            break;                          \
+        case 2:                             \
+            EACH(E(a[i], q, c[i]));         \
+            break;                          \
+        case 3:                             \
+            EACH(E(p, q, c[i]));            \
+            break;                          \
+        case 4:                             \
+            EACH(E(a[i], b[i], r));         \
+            break;                          \
+        case 5:                             \
+            EACH(E(p, b[i], r));            \
+            break;                          \
+        case 6:                             \
+            EACH(E(a[i], q, r));            \
+            break;                          \
+        default:                            \
+            EACH(E(p, q, r));               \
+            break;                          \
+        }                                   \
     } while (0)
 
 #define E_ADD(x, y)        ((x) + (y))
@@ -171,37 +203,98 @@ static void load_input(const struct formula_input *in, const char *data, float *
 static void instruction(int code, int scalars, float *to, const float *a, const float *b, const float *c, int n)
 {
     switch (code) {
-    case TERM_ADD: TWO(E_ADD); break;
-    case TERM_SUB: TWO(E_SUB); break;
-    case TERM_MUL: TWO(E_MUL); break;
-    case TERM_DIV: TWO(E_DIV); break;
-    case TERM_MAX: TWO(E_MAX); break;
-    case TERM_MIN: TWO(E_MIN); break;
-    case TERM_POW: TWO(E_POW); break;
-    case TERM_LT: TWO(E_LT); break;
-    case TERM_LE: TWO(E_LE); break;
-    case TERM_EQ: TWO(E_EQ); break;
-    case TERM_NEG: ONE(E_NEG); break;
-    case TERM_ABS: ONE(E_ABS); break;
-    case TERM_SIGN: ONE(E_SIGN); break;
-    case TERM_SQRT: ONE(E_SQRT); break;
-    case TERM_EXP: ONE(v_exp); break;
-    case TERM_LOG: ONE(v_log); break;
-    case TERM_LOG1P: ONE(v_log1p); break;
-    case TERM_TANH: ONE(v_tanh); break;
-    case TERM_SIGMOID: ONE(v_sigmoid); break;
-    case TERM_ERF: ONE(v_erf); break;
-    case TERM_FLOOR: ONE(E_FLOOR); break;
-    case TERM_ROUND: ONE(E_ROUND); break;
-    case TERM_FINITE: ONE(E_FINITE); break;
-    case TERM_SELECT: THREE(E_SELECT); break;
-    case CODE_MUL_ADD: THREE(E_MUL_ADD); break;
-    case CODE_MUL_SUB: THREE(E_MUL_SUB); break;
-    case CODE_SUB_MUL: THREE(E_SUB_MUL); break;
-    case CODE_SUB_DIV: THREE(E_SUB_DIV); break;
-    case CODE_MIX: THREE(E_MIX); break;
-    case CODE_SQRT_ADD: TWO(E_SQRT_ADD); break;
-    default: break;
+    case TERM_ADD:
+        TWO(E_ADD);
+        break;
+    case TERM_SUB:
+        TWO(E_SUB);
+        break;
+    case TERM_MUL:
+        TWO(E_MUL);
+        break;
+    case TERM_DIV:
+        TWO(E_DIV);
+        break;
+    case TERM_MAX:
+        TWO(E_MAX);
+        break;
+    case TERM_MIN:
+        TWO(E_MIN);
+        break;
+    case TERM_POW:
+        TWO(E_POW);
+        break;
+    case TERM_LT:
+        TWO(E_LT);
+        break;
+    case TERM_LE:
+        TWO(E_LE);
+        break;
+    case TERM_EQ:
+        TWO(E_EQ);
+        break;
+    case TERM_NEG:
+        ONE(E_NEG);
+        break;
+    case TERM_ABS:
+        ONE(E_ABS);
+        break;
+    case TERM_SIGN:
+        ONE(E_SIGN);
+        break;
+    case TERM_SQRT:
+        ONE(E_SQRT);
+        break;
+    case TERM_EXP:
+        ONE(v_exp);
+        break;
+    case TERM_LOG:
+        ONE(v_log);
+        break;
+    case TERM_LOG1P:
+        ONE(v_log1p);
+        break;
+    case TERM_TANH:
+        ONE(v_tanh);
+        break;
+    case TERM_SIGMOID:
+        ONE(v_sigmoid);
+        break;
+    case TERM_ERF:
+        ONE(v_erf);
+        break;
+    case TERM_FLOOR:
+        ONE(E_FLOOR);
+        break;
+    case TERM_ROUND:
+        ONE(E_ROUND);
+        break;
+    case TERM_FINITE:
+        ONE(E_FINITE);
+        break;
+    case TERM_SELECT:
+        THREE(E_SELECT);
+        break;
+    case CODE_MUL_ADD:
+        THREE(E_MUL_ADD);
+        break;
+    case CODE_MUL_SUB:
+        THREE(E_MUL_SUB);
+        break;
+    case CODE_SUB_MUL:
+        THREE(E_SUB_MUL);
+        break;
+    case CODE_SUB_DIV:
+        THREE(E_SUB_DIV);
+        break;
+    case CODE_MIX:
+        THREE(E_MIX);
+        break;
+    case CODE_SQRT_ADD:
+        TWO(E_SQRT_ADD);
+        break;
+    default:
+        break;
     }
 }
 

@@ -5,7 +5,10 @@
 
 #include <stdint.h>
 
-static inline float larger_of(float m, float x) { return ((x > m) | (x != x)) ? x : m; }
+static inline float larger_of(float m, float x)
+{
+    return ((x > m) | (x != x)) ? x : m;
+}
 
 static inline float largest_of(const float *x, int64_t n) /* n >= 1 */
 {

@@ -28,7 +28,8 @@ static void cell(int64_t units, const float *z, const float *bias, float *c, flo
     }
 }
 
-static void cell_dx(int64_t units, const float *gates, const float *c, const float *c_before, const float *dh, float *dc, float *dz)
+static void cell_dx(int64_t units, const float *gates, const float *c, const float *c_before, const float *dh, float *dc,
+                    float *dz)
 {
     const float *ki = gates, *kf = gates + units, *kg = gates + 2 * units, *ko = gates + 3 * units;
     float *di = dz, *df = dz + units, *dg = dz + 2 * units, *do_ = dz + 3 * units;

@@ -19,22 +19,22 @@
 #define SUM_BLOCK 256 /* elements summed in float before they join a double: fixed, so that no split changes a bit */
 #define ROW_BLOCK 64  /* the same for rows that are summed down columns, where each block is a chain of additions */
 
-/* --- formulas (formula.c): code compiled by engine/cpu/formula.c ----------------------------------------------------------- */
+/* --- formulas (formula.c): code compiled by engine/cpu/formula.c ------------------------------------------------------ */
 
 #define FORMULA_BLOCK   512   /* elements per instruction: a dozen live blocks stay in L1 */
 #define FORMULA_FLOATS  16384 /* room of all slots of a block, on the stack: 64 KiB */
 #define FORMULA_PLACES  160   /* slots, then inputs read where they lie, then outputs written where they lie */
 #define FORMULA_SCALARS 112   /* values that are the same for all elements */
 
-enum formula_extra { /* codes that follow enum term_code */
-    CODE_MUL_ADD = 64, /* a b + c */
-    CODE_MUL_SUB,      /* a b - c */
-    CODE_SUB_MUL,      /* c - a b */
-    CODE_SUB_DIV,      /* c - a / b */
-    CODE_MIX,          /* c + (a - c) b */
-    CODE_SQRT_ADD,     /* sqrt(a) + b */
-    CODE_LOAD,         /* input a, converted or stretched, into place `to` */
-    CODE_STORE         /* place or scalar a into place `to` */
+enum formula_extra {                    /* codes that follow enum term_code */
+                     CODE_MUL_ADD = 64, /* a b + c */
+                     CODE_MUL_SUB,      /* a b - c */
+                     CODE_SUB_MUL,      /* c - a b */
+                     CODE_SUB_DIV,      /* c - a / b */
+                     CODE_MIX,          /* c + (a - c) b */
+                     CODE_SQRT_ADD,     /* sqrt(a) + b */
+                     CODE_LOAD,         /* input a, converted or stretched, into place `to` */
+                     CODE_STORE         /* place or scalar a into place `to` */
 };
 
 struct formula_code {
@@ -43,8 +43,8 @@ struct formula_code {
 };
 
 struct formula_input { /* one that is not read where it lies */
-    uint8_t type; /* enum dtype */
-    uint8_t rank; /* of the loops below; 0: the same index as the output */
+    uint8_t type;      /* enum dtype */
+    uint8_t rank;      /* of the loops below; 0: the same index as the output */
     int64_t dim[8], stride[8];
 };
 
@@ -61,12 +61,12 @@ struct formula_run {
 
 struct simd_formulas {
     void (*run)(const struct formula_run *r, int64_t begin, int64_t end);
-    void (*scalar)(const struct formula_code *c, float *s);          /* one instruction on scalars: s[to] = code(s[a], ...) */
+    void (*scalar)(const struct formula_code *c, float *s);         /* one instruction on scalars: s[to] = code(s[a], ...) */
     void (*load)(float *to, const void *from, int type, int64_t n); /* any element type to float */
     void (*fill)(float *to, float value, int64_t n);
 };
 
-/* --- sums (sums.c) ----------------------------------------------------------------------------------------------------------- */
+/* --- sums (sums.c) ---------------------------------------------------------------------------------------------------- */
 
 struct simd_sums {
     void (*add)(float *y, const float *x, int64_t n);                     /* y += x */
@@ -79,7 +79,7 @@ struct simd_sums {
     void (*largest_rows)(float *y, const float *x, int64_t rows, int64_t n);
 };
 
-/* --- rows (rows.c) ----------------------------------------------------------------------------------------------------------- */
+/* --- rows (rows.c) ---------------------------------------------------------------------------------------------------- */
 
 struct simd_rows {
     void (*softmax)(float *y, const float *x, int64_t rows, int64_t n);
@@ -93,7 +93,7 @@ struct simd_rows {
     void (*cross_entropy_sparse_dx)(float *dx, const float *p, const int32_t *classes, const float *d, int64_t rows, int64_t n);
 };
 
-/* --- random (random.c) ------------------------------------------------------------------------------------------------------- */
+/* --- random (random.c) ------------------------------------------------------------------------------------------------ */
 
 struct simd_random {
     /* y = kept ? x scale : 0 for elements begin .. end, begin a multiple of 4. Element i takes word i % 4 of
@@ -102,7 +102,7 @@ struct simd_random {
                     int64_t end);
 };
 
-/* --- pooling (window.c) ------------------------------------------------------------------------------------------------------ */
+/* --- pooling (window.c) ----------------------------------------------------------------------------------------------- */
 
 struct pool_shape {
     int64_t h, w, c, oh, ow, size[2], stride[2], pad[2]; /* pad: before */
@@ -116,7 +116,7 @@ struct simd_windows {
                     int64_t end); /* images begin .. end */
 };
 
-/* --- batch normalisation (norm.c), rows of n channels ------------------------------------------------------------------------ */
+/* --- batch normalisation (norm.c), rows of n channels ----------------------------------------------------------------- */
 
 struct simd_norms {
     void (*squares_around)(double *y, const float *x, const float *mean, int64_t rows, int64_t n); /* sums of (x - mean)^2 */
@@ -130,7 +130,7 @@ struct simd_norms {
                   const float *shift, int64_t rows, int64_t n);
 };
 
-/* --- LSTM cell with tanh and sigmoid (lstm.c), one row ------------------------------------------------------------------------ */
+/* --- LSTM cell with tanh and sigmoid (lstm.c), one row ---------------------------------------------------------------- */
 
 struct simd_cells {
     /* z (4 units) sums without bias; c in and out; h and y get the output, gates (4 units) i f g o. */

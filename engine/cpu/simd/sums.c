@@ -34,30 +34,33 @@ static float join_lanes(float *lane)
     return lane[0];
 }
 
-#define SUM(name, term)                                                                     \
-    static double name(const float *x, int64_t n)                                          \
-    {                                                                                       \
-        double total = 0;                                                                   \
-                                                                                            \
-        for (int64_t at = 0; at < n; at += SUM_BLOCK, x += SUM_BLOCK) {                     \
-            int m = (int)(n - at < SUM_BLOCK ? n - at : SUM_BLOCK), i = 0;                  \
-            float lane[LANES] = {0};                                                        \
-                                                                                            \
-            for (; i + LANES <= m; i += LANES)                                              \
-                for (int j = 0; j < LANES; j++)                                             \
-                    lane[j] += term(x[i + j]);                                              \
-            for (; i < m; i++)                                                              \
-                lane[i % LANES] += term(x[i]);                                              \
-            total += (double)join_lanes(lane);                                              \
-        }                                                                                   \
-        return total;                                                                       \
+#define SUM(name, term)                                                    \
+    static double name(const float *x, int64_t n)                          \
+    {                                                                      \
+        double total = 0;                                                  \
+                                                                           \
+        for (int64_t at = 0; at < n; at += SUM_BLOCK, x += SUM_BLOCK) {    \
+            int m = (int)(n - at < SUM_BLOCK ? n - at : SUM_BLOCK), i = 0; \
+            float lane[LANES] = {0};                                       \
+                                                                           \
+            for (; i + LANES <= m; i += LANES)                             \
+                for (int j = 0; j < LANES; j++)                            \
+                    lane[j] += term(x[i + j]);                             \
+            for (; i < m; i++)                                             \
+                lane[i % LANES] += term(x[i]);                             \
+            total += (double)join_lanes(lane);                             \
+        }                                                                  \
+        return total;                                                      \
     }
 #define SELF(x)   (x)
 #define SQUARE(x) ((x) * (x))
 SUM(sum, SELF)
 SUM(sum_squares, SQUARE)
 
-static float largest(const float *x, int64_t n) { return largest_of(x, n); }
+static float largest(const float *x, int64_t n)
+{
+    return largest_of(x, n);
+}
 
 static void sum_rows(double *y, const float *x, int64_t rows, int64_t n, bool squares)
 {

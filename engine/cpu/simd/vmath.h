@@ -54,7 +54,10 @@ VINLINE float v_exp(float x)
     return p * v_from_bits((uint32_t)(half + 127) << 23) * v_from_bits((uint32_t)(whole - half + 127) << 23);
 }
 
-VINLINE float v_sigmoid(float x) { return 1.0f / (1.0f + v_exp(-x)); }
+VINLINE float v_sigmoid(float x)
+{
+    return 1.0f / (1.0f + v_exp(-x));
+}
 
 VINLINE float v_tanh(float x)
 {

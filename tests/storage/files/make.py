@@ -60,3 +60,12 @@ np.savez("objects.npz", ok=np.zeros(2), x=np.asarray([{}], dtype=object))
 with gzip.GzipFile("two.npz.gz", "w", mtime=0) as f:
     f.write(open("two.npz", "rb").read())
 np.save("fortran.npy", np.asfortranarray(np.arange(24, dtype=">f8").reshape(2, 3, 4)))
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+import keras  # noqa: E402  (only for the last two)
+
+for name, layers in {
+    "any_length": [keras.Input((None, 3)), keras.layers.LSTM(2), keras.layers.Dense(1)],
+    "any_size": [keras.Input((None, None, 1)), keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D()],
+}.items():
+    keras.Sequential(layers).save(name + ".h5")
