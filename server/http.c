@@ -37,7 +37,7 @@
 
 enum {
     CONNECTION_MEMORY = 32 << 10,
-    SMALL_BODY = 1 << 20,   /* a refused body up to this is read first, so that the connection goes on */
+    SMALL_BODY = 1 << 20, /* a refused body up to this is read first, so that the connection goes on */
     DROP_BYTES = 64 << 20,
     QUEUE_PER_THREAD = 256, /* waiting requests; beyond them 503 */
     MAX_DAEMONS = 64,
@@ -444,6 +444,7 @@ static enum MHD_Result exchange_send(struct exchange *x)
     if (atomic_load(&x->http->server->stopping))
         (void)MHD_add_response_header(response, "Connection", "close");
     metrics_request(reply->code);
+    log_event(LOG_DEBUG, 0, "%s %.300s: %d", x->request.method, x->request.path, reply->code);
     result = MHD_queue_response(x->connection, (unsigned)reply->code, response);
     MHD_destroy_response(response);
     return result;

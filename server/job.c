@@ -161,7 +161,7 @@ static bool has_declared_inputs(const struct model *m)
     return true;
 }
 
-/* Calls the layers on the declared inputs with an open batch axis. *out in the graph's arena. */
+/* Calls the layers on the declared inputs with an open batch axis; on the data's rows where an input declares none and there is data. */
 static enum status call_layers(const struct work *w, struct graph *g, struct weights *layout, struct problem *problem)
 {
     struct build b = build_make(g);
@@ -172,8 +172,19 @@ static enum status call_layers(const struct work *w, struct graph *g, struct wei
     b.dialect = (int)m->dialect;
     b.weights = layout;
     weights_begin(layout);
-    for (int i = 0; i < m->n_inputs; i++)
-        in_ids[i] = input(&b, m->inputs[i].type == I64 ? I32 : m->inputs[i].type, &m->inputs[i].shape);
+    for (int i = 0; i < m->n_inputs; i++) {
+        struct shape shape = m->inputs[i].shape;
+
+        if (shape.rank >= 1) {
+            in_ids[i] = input(&b, m->inputs[i].type == I64 ? I32 : m->inputs[i].type, &shape);
+            continue;
+        }
+        const struct source_array *a = &w->train->array[i];
+
+        shape = (struct shape){.rank = a->row.rank + 1, .dim = {-1}};
+        memcpy(shape.dim + 1, a->row.dim, sizeof shape.dim[0] * (size_t)a->row.rank);
+        in_ids[i] = prepare_build(w->spec->n_prepare ? w->spec->prepare[i] : NULL, &b, input(&b, a->type, &shape));
+    }
     in = tuple_make(&b, m->n_inputs, in_ids, none);
     TRY(model_build(m, &b, &in, &out, problem));
     if (build_failed(&b)) {
@@ -207,7 +218,7 @@ struct json *work_layers(const struct work *w)
     const struct model *m = w->model;
     struct json *all = json_new_array();
     struct problem ignored;
-    bool built = has_declared_inputs(m) && call_layers(w, g, layout, &ignored) == ST_OK;
+    bool built = call_layers(w, g, layout, &ignored) == ST_OK;
     struct shape *shape = ARENA_ARRAY(w->mem, struct shape, m->n_calls + 1); /* output of each call */
     int *last_call = ARENA_ARRAY(w->mem, int, m->n_layers);
 

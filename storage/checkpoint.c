@@ -9,7 +9,8 @@
 
 #include "storage/keras_h5_parts.h"
 
-static enum status write_aside(struct db *db, const char *temp, const char *to, const struct snapshot *now, struct problem *problem)
+static enum status write_aside(struct db *db, const char *temp, const char *to, const struct snapshot *now,
+                               struct problem *problem)
 {
     TRY(keras_h5_write(temp, now, false, true, problem));
     return db_place(db, temp, to, problem);
@@ -74,7 +75,8 @@ static enum status read_counters(struct loader *l)
 
     TRY(read_scalar(l, "/horn/version", I64, &version));
     if (version != H5_CHECKPOINT_VERSION)
-        return fail(l->problem, ST_STORAGE, l->path, "the checkpoint's layout is version %" PRId64 ", this hornd reads version %d", version,
+        return fail(l->problem, ST_STORAGE, l->path,
+                    "the checkpoint's layout is version %" PRId64 ", this hornd reads version %d", version,
                     H5_CHECKPOINT_VERSION);
     TRY(read_scalar(l, "/horn/updates", I64, &now->updates));
     TRY(read_scalar(l, "/horn/rate", F32, &now->rate));
@@ -102,14 +104,15 @@ static enum status read_best(struct loader *l, const struct weights *layout)
         return ST_OK;
     TRY(h5_shape(l->f, "/horn/best", &stored, &shape, l->problem));
     if (!shape_equal(&shape, &want))
-        return fail(l->problem, ST_STORAGE, l->path, "the best weights have the shape %s, the model has %s", shape_text(&shape).s,
-                    shape_text(&want).s);
+        return fail(l->problem, ST_STORAGE, l->path, "the best weights have the shape %s, the model has %s",
+                    shape_text(&shape).s, shape_text(&want).s);
     TRY(try_alloc(layout->bytes, "the best weights", &l->c->best, l->problem));
     l->c->now.best = l->c->best;
     return h5_read(l->f, "/horn/best", F32, l->c->best, l->problem);
 }
 
-static enum status read_state(struct loader *l, const struct model *m, const struct weights *layout, const struct optimizer_spec *o)
+static enum status read_state(struct loader *l, const struct model *m, const struct weights *layout,
+                              const struct optimizer_spec *o)
 {
     struct checkpoint *c = l->c;
     char note[256];
@@ -139,7 +142,8 @@ enum status checkpoint_load(struct db *db, const char *path, const struct model 
     snprintf(full, sizeof full, "%s/%s", db_folder(db), path);
     TRY(h5_open(full, path, &f, problem));
     c->weight_bytes = layout->bytes;
-    c->slot_bytes = (size_t)o->n_slots * layout->trainable_bytes + REGION_ALIGN; /* never nothing: slots say that there is a state */
+    c->slot_bytes =
+        (size_t)o->n_slots * layout->trainable_bytes + REGION_ALIGN; /* never nothing: slots say that there is a state */
     c->now = (struct snapshot){.model = m, .layout = layout, .optimizer = o};
     struct loader l = {.f = f, .path = path, .c = c, .problem = problem};
     TRY(read_state(&l, m, layout, o));

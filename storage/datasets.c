@@ -98,7 +98,7 @@ struct put {
     const char *dataset, *array; /* array: the name of a lone one */
     const char *folder;          /* absolute, of the files of `answer` */
     const struct ingest_answer *answer;
-    struct leftovers placed, left; /* to remove if the commit fails; once it is on disk */
+    struct leftovers placed, left; /* by index of `answer`, to take back if the commit fails; to remove once it is on disk */
     struct arena *mem;
     struct dataset_row *ret;
 };
@@ -141,11 +141,18 @@ static enum status put(struct sqlite3 *s, void *arg, struct problem *problem)
     return read_arrays(s, p->mem, p->ret, problem);
 }
 
+/* Back to where they came from, so that the caller may try again. */
 static void put_undo(void *arg)
 {
     struct put *p = arg;
+    char from[1024], to[1024];
 
-    leftovers_remove(&p->placed, p->db);
+    for (int i = 0; i < p->placed.n; i++) {
+        snprintf(from, sizeof from, "%s/%s", db_folder(p->db), p->placed.path[i]);
+        snprintf(to, sizeof to, "%s/%s", p->folder, p->answer->array[i].file);
+        (void)rename(from, to); /* missing if it was not placed yet */
+    }
+    p->placed.n = 0;
 }
 
 /* The child may have been taken over by what it read: its answer is held against the files. */

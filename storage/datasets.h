@@ -38,9 +38,15 @@ void ingest_program(const char *path);
 /* The hidden argument of hornd: main hands over when argv[1] is "--ingest". Returns the exit code. */
 int ingest_main(int argc, char **argv);
 
-/* upload: finished temporary file of db_temp; taken (removed). format: "npy", "npz", "idx", "csv", "" (by content_type, then by
- * the first bytes). array NULL: the file names its arrays (npz, csv: columns x, y? see ingest/csv.c). ST_INVALID, ST_MEDIA, ST_TOO_LARGE
- * with where "mnist/x_train". ret in mem. */
+/* upload: finished temporary file of db_temp; taken: it is gone afterwards, whatever the outcome. format: "npy", "npz", "idx", "csv", ""
+ * or NULL (by content_type, then by the first bytes); each may be gzipped. array NULL: the file names its arrays; those that the data
+ * set has beside them stay. ST_INVALID, ST_MEDIA, ST_TOO_LARGE with where "mnist/x_train". ret, all arrays of the set, in mem.
+ *
+ * npz: each member "NAME.npy" is the array NAME. CSV with array NULL: "data", float32 (rows, columns), and with a header each column
+ * whose name can name an array (the first 64) once more as an array (rows). CSV as one array: (rows, columns), float32; a lone column
+ * (rows). A column by itself is int32 if all of its cells are integers that fit, else float32.
+ * Stored types: bool, uint8 as they are; int8, int16, uint16, int32 as int32; uint32, int64, uint64 as int64; float16, float32 as
+ * float32; float64. Statistics leave NaN aside. */
 enum status datasets_put(struct db *db, const char *dataset, const char *array, const char *upload, const char *format,
                          const char *content_type, const struct ingest_limits *limits, struct arena *mem,
                          struct dataset_row *ret, struct problem *problem);
@@ -57,6 +63,7 @@ enum status datasets_array(struct db *db, int64_t id, struct arena *mem, struct 
 struct array_writer;
 enum status array_writer_new(struct db *db, const struct shape *shape, struct array_writer **ret, struct problem *problem);
 enum status array_writer_add(struct array_writer *w, const float *rows, int64_t n, struct problem *problem);
+/* All rows must be there. May be called again after ST_DISK_FULL. */
 enum status array_writer_finish(struct array_writer *w, const char *dataset, const char *array, struct problem *problem);
 struct array_writer *array_writer_free(struct array_writer *w);
 DEFINE_OWNED(struct array_writer, array_writer_free)

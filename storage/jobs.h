@@ -49,7 +49,8 @@ enum status jobs_enqueue(struct db *db, const struct job_new *j, int64_t queue_l
 /* Highest priority first, then oldest; for a lane of `device` ("cpu:0": takes auto, cpu, cpu:0). ST_NOT_FOUND if none. attempt + 1. */
 enum status jobs_claim(struct db *db, const char *device, struct arena *mem, struct job_row *ret, struct problem *problem);
 enum status jobs_get(struct db *db, int64_t id, struct arena *mem, struct job_row *ret, struct problem *problem);
-/* Newest first, below `before` (0: from the top); state -1 and model NULL: any. *more: there are further ones. */
+/* Newest first, below `before` (0: from the top); state -1 and model NULL: any. *more: there are further ones. The rows leave `request`
+ * NULL: it may have megabytes. */
 enum status jobs_list(struct db *db, int state, const char *model, int64_t before, int limit, struct arena *mem,
                       struct job_row **rows, int *n, bool *more, struct problem *problem);
 /* queued -> cancelled at once; running: *running true, the lane is to be told; ended cancelled: nothing. done, failed: ST_CONFLICT. */
@@ -68,7 +69,8 @@ enum status jobs_environment(struct db *db, int64_t id, const char *environment,
 /* {"epoch":[0,1],"loss":[...],...}: keys in the order of the first row; a missing value is null. */
 enum status jobs_history(struct db *db, int64_t id, struct text *json, struct problem *problem);
 enum status jobs_arrays(struct db *db, int64_t id, struct arena *mem, int64_t **ids, int *n, struct problem *problem);
-/* A file that ModelCheckpoint made: jobs/<id>/files/<n>, by name; a second of the name replaces the first. */
+/* A file that ModelCheckpoint made: jobs/<id>/files/<n>, by name; a second of the name replaces the first. temp is taken, whatever the
+ * outcome; path is absolute. */
 enum status jobs_file_put(struct db *db, int64_t id, const char *name, const char *temp, struct problem *problem);
 enum status jobs_file_get(struct db *db, int64_t id, const char *name, char path[512], struct problem *problem);
 int64_t jobs_count(struct db *db, int state);

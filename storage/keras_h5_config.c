@@ -5,6 +5,7 @@
  * second attribute that Keras does not look at and Horn prefers. Read: what Keras 1 to 3 write into the attributes. Forms:
  * keras-hdf5-formats 2.3 and 2.4. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,18 +77,54 @@ static void legacy_entry(struct json *entry, bool trainable)
     }
 }
 
-void config_of_model(const struct model *m, char **nearest, char **exact)
+static bool name_taken(const struct json *layers, const char *name)
+{
+    for (const struct json *m = json_first(layers); m; m = json_next(m))
+        if (json_is(json_get(m, "name"), name))
+            return true;
+    return false;
+}
+
+/* Keras cannot put weights into a Sequential whose input shape is unknown, so the one that it was trained with is written. */
+static void say_input(struct json *model, const struct shape *input)
+{
+    struct json *config = json_get(model, "config"), *old = json_get(config, "layers"), *layers = json_new_array();
+    struct json *entry = json_push(layers, json_new_object()), *own = json_new_object(), *shape = json_new_array();
+    char name[40] = "input_layer";
+
+    for (int i = 1; name_taken(old, name); i++)
+        snprintf(name, sizeof name, "input_layer_%d", i);
+    for (int i = 0; i < input->rank; i++)
+        json_push(shape, i > 0 && input->dim[i] >= 0 ? json_new_int(input->dim[i]) : json_new_null());
+    json_put(own, "name", json_new_text(name));
+    json_put(own, "batch_shape", shape);
+    json_put(own, "dtype", json_new_text("float32"));
+    json_put(own, "sparse", json_new_bool(false));
+    json_put(entry, "class_name", json_new_text("InputLayer"));
+    json_put(entry, "config", own);
+    json_put(entry, "name", json_new_text(name));
+    for (const struct json *m = json_first(old); m; m = json_next(m))
+        json_push(layers, json_copy(m));
+    json_put(config, "layers", layers);
+}
+
+void config_of_model(const struct model *m, const struct shape *input, char **nearest, char **exact)
 {
     OWNED(json_free) struct json *copy = json_copy(m->canonical);
     bool any = remove_private(copy);
 
     legacy_entry(copy, true);
     json_remove(copy, "name");
+    bool silent = m->sequential && m->n_inputs == 1 && m->inputs[0].shape.rank < 0 && input->rank > 0;
+    if (silent)
+        say_input(copy, input);
     *nearest = json_print(copy, JSON_NAN);
     *exact = NULL;
     if (!any && m->dialect == DIALECT_KERAS_3)
         return;
     OWNED(json_free) struct json *own = json_copy(m->canonical);
+    if (silent)
+        say_input(own, input);
     json_put(own, "horn_dialect", json_new_text(dialect_name(m->dialect)));
     *exact = json_print(own, JSON_NAN);
 }
@@ -101,8 +138,7 @@ enum status config_of_compile(const char *compile, float rate, char **nearest, c
     TRY(json_parse(compile, strlen(compile), NULL, JSON_NAN, &own, problem));
     struct json *given = json_get(json_get(own, "optimizer"), "config");
     /* The file's rate is the one in use, as Keras has it; the number as it was written, where that is the same. */
-    if (json_type(given) == JSON_OBJECT && isfinite(rate) &&
-        !((float)json_number(json_get(given, "learning_rate")) == rate))
+    if (json_type(given) == JSON_OBJECT && isfinite(rate) && !((float)json_number(json_get(given, "learning_rate")) == rate))
         json_put(given, "learning_rate", json_new_number(rate));
     for (size_t i = 0; i < COUNT(keys); i++) {
         const struct json *value = json_get(own, keys[i]);
@@ -115,7 +151,8 @@ enum status config_of_compile(const char *compile, float rate, char **nearest, c
     any = any || decay > 0;
     json_remove(config, "decay");
     /* One kind of clipping at most in Keras 3. */
-    if (json_type(json_get(config, "global_clipnorm")) == JSON_NUMBER && json_type(json_get(config, "clipvalue")) == JSON_NUMBER) {
+    if (json_type(json_get(config, "global_clipnorm")) == JSON_NUMBER &&
+        json_type(json_get(config, "clipvalue")) == JSON_NUMBER) {
         json_put(config, "clipvalue", json_new_null());
         any = true;
     }
@@ -127,7 +164,8 @@ enum status config_of_compile(const char *compile, float rate, char **nearest, c
 /* --- reading ----------------------------------------------------------------------------------------------------------------- */
 
 /* The architecture as text, with the version of the file put in where the JSON does not say it: it decides the dialect. */
-static enum status versioned(const char *config, const char *version, struct arena *mem, const char **ret, struct problem *problem)
+static enum status versioned(const char *config, const char *version, struct arena *mem, const char **ret,
+                             struct problem *problem)
 {
     OWNED(json_free) struct json *j = NULL;
 
@@ -222,7 +260,7 @@ static bool is_something(const struct json *j)
 enum status keras_h5_compile(const struct keras_h5 *k, struct json **ret, struct problem *problem)
 {
     static const char *const keys[] = {"loss", "metrics", "weighted_metrics"}, *const copied[] = {"loss_weights",
-                                                                                                 "sample_weight_mode"};
+                                                                                                  "sample_weight_mode"};
     OWNED(json_free) struct json *j = NULL;
     OWNED(json_free) struct json *made = json_new_object();
 
@@ -243,7 +281,8 @@ enum status keras_h5_compile(const struct keras_h5 *k, struct json **ret, struct
                     json_type_name(json_type(optimizer)));
     struct json *own = json_put(made, "optimizer", json_new_object());
     json_put(own, "class_name", json_copy(json_get(optimizer, "class_name")));
-    json_put(own, "config", is_something(json_get(optimizer, "config")) ? json_copy(json_get(optimizer, "config")) : json_new_object());
+    json_put(own, "config",
+             is_something(json_get(optimizer, "config")) ? json_copy(json_get(optimizer, "config")) : json_new_object());
     for (size_t i = 0; i < COUNT(keys); i++)
         if (is_something(json_get(j, keys[i])))
             json_put(made, keys[i], plain(json_get(j, keys[i])));

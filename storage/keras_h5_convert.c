@@ -95,8 +95,9 @@ static enum status read_gates(struct h5 *f, const struct weight_entry *e, const 
 
     for (int i = 0; i < 4; i++)
         if (!shape_equal(&a[gate_at[part][i]].shape, &gate))
-            return fail(problem, ST_INVALID, e->layer, "array %d of the layer has the shape %s in the file, a gate of \"%s\" has %s",
-                        gate_at[part][i], shape_text(&a[gate_at[part][i]].shape).s, e->name, shape_text(&gate).s);
+            return fail(problem, ST_INVALID, e->layer,
+                        "array %d of the layer has the shape %s in the file, a gate of \"%s\" has %s", gate_at[part][i],
+                        shape_text(&a[gate_at[part][i]].shape).s, e->name, shape_text(&gate).s);
     TRY(try_alloc(bytes, "a gate's weights", &block, problem));
     enum status status = ST_OK;
     for (int i = 0; i < 4 && status == ST_OK; i++) {
@@ -156,8 +157,8 @@ static enum status read_one(struct h5 *f, const struct origin *from, const struc
     return h5_read(f, a->path, F32, to, problem);
 }
 
-enum status convert_read(struct h5 *f, const struct origin *from, const struct weight_group *g, const struct stored *a, void *to,
-                         struct problem *problem)
+enum status convert_read(struct h5 *f, const struct origin *from, const struct weight_group *g, const struct stored *a,
+                         void *to, struct problem *problem)
 {
     for (int i = 0, used = 0; i < g->n;) {
         int arrays, entries = step_of(from, g, i, &a[used], &arrays);

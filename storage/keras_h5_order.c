@@ -35,7 +35,7 @@ struct graph_of_layers {
 struct walk { /* from the outputs towards the inputs, with a stack of its own since chains may be long */
     struct frame {
         int node, next;
-    } *stack;
+    } * stack;
     bool *seen;
     int *done, n_done; /* nodes, each behind all that it reads */
     int n_met;
@@ -111,7 +111,8 @@ static struct graph_of_layers graph_read(const struct json *model, struct arena 
     }
     g.nodes = ARENA_ARRAY(mem, struct call_node, g.n_nodes + 1);
     for (int i = 0; i < g.n_items; i++) {
-        const struct json *call = is_class(g.items[i].entry, "InputLayer") ? NULL : json_first(json_get(g.items[i].entry, "inbound_nodes"));
+        const struct json *call =
+            is_class(g.items[i].entry, "InputLayer") ? NULL : json_first(json_get(g.items[i].entry, "inbound_nodes"));
         for (int k = 0; k < g.items[i].n_nodes; k++, call = json_next(call)) {
             struct call_node *node = &g.nodes[g.items[i].first + k];
             *node = (struct call_node){.layer = i, .in = ARENA_ARRAY(mem, int, count_tensors(call) + 1)};
@@ -320,8 +321,8 @@ int weight_leaves(const struct model *m, const struct weight_group *g, struct ar
     return n;
 }
 
-enum status each_slot(const struct optimizer_spec *o, const struct weights *layout, const struct weight_group *groups, int n_groups,
-                      slot_visit visit, void *arg, struct problem *problem)
+enum status each_slot(const struct optimizer_spec *o, const struct weights *layout, const struct weight_group *groups,
+                      int n_groups, slot_visit visit, void *arg, struct problem *problem)
 {
     /* Round 0: the interleaved slots, weight by weight. Rounds after it: one slot each of those that stand at the end. */
     for (int round = 0; round <= o->n_slots; round++) {

@@ -24,22 +24,23 @@ void weight_groups(const struct model *m, const struct weights *layout, struct a
 /* A group as one group for each of its leaves that have weights, in the order of `entry`. */
 int weight_leaves(const struct model *m, const struct weight_group *g, struct arena *mem, struct weight_group **ret);
 
-/* The model as Keras' own .h5 reader wants it; *exact (NULL if the first says all) is the same with what only Horn knows. Heap. */
-void config_of_model(const struct model *m, char **nearest, char **exact);
+/* The model as Keras' own .h5 reader wants it; *exact (NULL if the first says all) is the same with what only Horn knows. Heap.
+ * input: for a Sequential that does not say the shape of its input, weights.input. */
+void config_of_model(const struct model *m, const struct shape *input, char **nearest, char **exact);
 /* Likewise training_config, out of compile()'s canonical arguments. */
 enum status config_of_compile(const char *compile, float rate, char **nearest, char **exact, struct problem *problem);
 
 #define H5_CHECKPOINT_VERSION 1 /* of the group horn */
-#define SLOT_PATH     "/optimizer_weights"
-#define EXACT_MODEL   "horn_model_config"
-#define EXACT_COMPILE "horn_training_config"
+#define SLOT_PATH             "/optimizer_weights"
+#define EXACT_MODEL           "horn_model_config"
+#define EXACT_COMPILE         "horn_training_config"
 
 /* Calls visit for each slot's part of each trainable weight in the order of Keras 3's optimizer.variables. `offset` is that of the part
  * in the flat slots. Stops at the first failure. */
 typedef enum status (*slot_visit)(void *arg, const struct slot_type *slot, const struct weight_entry *e, size_t offset,
                                   struct problem *problem);
-enum status each_slot(const struct optimizer_spec *o, const struct weights *layout, const struct weight_group *groups, int n_groups,
-                      slot_visit visit, void *arg, struct problem *problem);
+enum status each_slot(const struct optimizer_spec *o, const struct weights *layout, const struct weight_group *groups,
+                      int n_groups, slot_visit visit, void *arg, struct problem *problem);
 
 struct stored { /* an array of a group in the file */
     const char *path;
@@ -55,7 +56,7 @@ struct origin { /* who wrote the weights */
 /* How many of the arrays the group takes; -1: more than there are. */
 int convert_count(const struct origin *from, const struct weight_group *g, const struct stored *a, int n);
 /* Reads the group's arrays (convert_count has said that they are all) into the flat region `to`. */
-enum status convert_read(struct h5 *f, const struct origin *from, const struct weight_group *g, const struct stored *a, void *to,
-                         struct problem *problem);
+enum status convert_read(struct h5 *f, const struct origin *from, const struct weight_group *g, const struct stored *a,
+                         void *to, struct problem *problem);
 
 #endif

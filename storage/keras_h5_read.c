@@ -21,7 +21,7 @@ struct reader {
     struct arena *mem;
     const struct weights *layout;
     struct origin from;
-    const char *base; /* "/model_weights", or "" for the root */
+    const char *base;            /* "/model_weights", or "" for the root */
     struct weight_group *groups; /* of the model: those with weights alone */
     int n_groups;
     struct file_group *file;
@@ -32,9 +32,10 @@ struct reader {
 
 static enum status no_keras_file(struct problem *problem)
 {
-    return fail(problem, ST_INVALID, "layer_names",
-                "the file has no attribute layer_names, neither at its root nor at /model_weights: it is not one that Keras' save() or "
-                "save_weights() wrote as .h5 (a .weights.h5 of Keras 3 is laid out in another way)");
+    return fail(
+        problem, ST_INVALID, "layer_names",
+        "the file has no attribute layer_names, neither at its root nor at /model_weights: it is not one that Keras' save() or "
+        "save_weights() wrote as .h5 (a .weights.h5 of Keras 3 is laid out in another way)");
 }
 
 /* Keras 1 says its version at the root alone; weights-only files of Keras 1 say nothing. */
@@ -66,7 +67,8 @@ static bool by_theano(struct reader *r, bool keras_1)
     return keras_1;
 }
 
-static enum status array_read(struct reader *r, const char *group, const char *name, struct stored *ret, struct problem *problem)
+static enum status array_read(struct reader *r, const char *group, const char *name, struct stored *ret,
+                              struct problem *problem)
 {
     const char *last = strrchr(name, '/');
     enum dtype type;
@@ -163,14 +165,14 @@ static enum status count_misfit(struct reader *r, struct problem *problem)
         snprintf(first[0], sizeof first[0], "the first is \"%.100s\"", r->file[0].name);
     if (r->n_groups)
         snprintf(first[1], sizeof first[1], "the first is \"%.100s\"", r->groups[0].name);
-    return fail(problem, ST_INVALID, "layer_names", "the file has %d layers with weights (%s), the model has %d (%s)", r->n_file, first[0],
-                r->n_groups, first[1]);
+    return fail(problem, ST_INVALID, "layer_names", "the file has %d layers with weights (%s), the model has %d (%s)",
+                r->n_file, first[0], r->n_groups, first[1]);
 }
 
 static enum status group_misfit(const struct weight_group *g, const struct file_group *file, struct problem *problem)
 {
-    return fail(problem, ST_INVALID, g->name, "the layer has %d weights, the file's group \"%s\" for it has %d arrays", g->n, file->name,
-                file->n);
+    return fail(problem, ST_INVALID, g->name, "the layer has %d weights, the file's group \"%s\" for it has %d arrays", g->n,
+                file->name, file->n);
 }
 
 /* Reads group by group; nested models as a whole or by their leaves. */
@@ -229,11 +231,13 @@ static enum status take_slot(void *arg, const struct slot_type *slot, const stru
     struct slot_reader *s = arg;
 
     if (s->at == s->n)
-        return fail(problem, ST_INVALID, e->path, "the file has %d arrays of optimizer state, too few: the %s of %.100s is missing",
-                    s->n, slot->name, e->path);
+        return fail(problem, ST_INVALID, e->path,
+                    "the file has %d arrays of optimizer state, too few: the %s of %.100s is missing", s->n, slot->name,
+                    e->path);
     if (!shape_equal(&s->array[s->at].shape, &e->shape))
-        return fail(problem, ST_INVALID, e->path, "array %d of the file's optimizer state has the shape %s, the %s of %.100s has %s",
-                    s->at, shape_text(&s->array[s->at].shape).s, slot->name, e->path, shape_text(&e->shape).s);
+        return fail(problem, ST_INVALID, e->path,
+                    "array %d of the file's optimizer state has the shape %s, the %s of %.100s has %s", s->at,
+                    shape_text(&s->array[s->at].shape).s, slot->name, e->path, shape_text(&e->shape).s);
     if (s->slots)
         TRY(h5_read(s->f, s->array[s->at].path, F32, (char *)s->slots + offset, problem));
     s->at++;

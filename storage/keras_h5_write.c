@@ -51,8 +51,8 @@ static enum status write_group(struct writer *w, const char *base, const struct 
     TRY(h5_put_texts(w->f, path, "weight_names", g->n, names, problem));
     for (int i = 0; i < g->n; i++) {
         const struct weight_entry *e = g->entry[i];
-        TRY(put_array(w, arena_print(w->mem, "%s/%s", path, e->path), F32, e->shape,
-                      (const char *)w->now->weights + e->offset, problem));
+        TRY(put_array(w, arena_print(w->mem, "%s/%s", path, e->path), F32, e->shape, (const char *)w->now->weights + e->offset,
+                      problem));
     }
     return ST_OK;
 }
@@ -97,7 +97,8 @@ static enum status write_slot(void *arg, const struct slot_type *slot, const str
     const char *name = slot_name(w, e, slot);
 
     w->names[w->n_names++] = name;
-    return put_array(w, arena_print(w->mem, "%s/%s", SLOT_PATH, name), F32, e->shape, (const char *)w->now->slots + offset, problem);
+    return put_array(w, arena_print(w->mem, "%s/%s", SLOT_PATH, name), F32, e->shape, (const char *)w->now->slots + offset,
+                     problem);
 }
 
 static enum status write_optimizer(struct writer *w, struct problem *problem)
@@ -124,8 +125,8 @@ static enum status write_optimizer(struct writer *w, struct problem *problem)
 
 /* --- configurations --------------------------------------------------------------------------------------------------------- */
 
-static enum status put_config(struct writer *w, const char *name, const char *nearest, const char *exact_name, const char *exact,
-                              struct problem *problem)
+static enum status put_config(struct writer *w, const char *name, const char *nearest, const char *exact_name,
+                              const char *exact, struct problem *problem)
 {
     TRY(h5_put_text(w->f, "/", name, nearest, problem));
     return exact ? h5_put_text(w->f, "/", exact_name, exact, problem) : ST_OK;
@@ -140,7 +141,7 @@ static enum status write_configs(struct writer *w, struct problem *problem)
 
     TRY(h5_put_text(w->f, "/", "keras_version", KERAS_VERSION, problem));
     TRY(h5_put_text(w->f, "/", "backend", KERAS_BACKEND, problem));
-    config_of_model(w->now->model, &model, &exact_model);
+    config_of_model(w->now->model, &w->now->layout->input, &model, &exact_model);
     TRY(put_config(w, "model_config", model, EXACT_MODEL, exact_model, problem));
     if (!w->now->compile)
         return ST_OK;

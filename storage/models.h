@@ -21,7 +21,7 @@ struct version_row {
 struct version_new {
     const char *model, *architecture, *compile, *prepare, *raw_shapes, *metrics;
     int64_t job;      /* 0: an import */
-    const char *temp; /* finished model.h5 under tmp/; taken */
+    const char *temp; /* finished model.h5 under tmp/; taken, whatever the outcome */
 };
 
 /* Places the file, then version row and, for a job, running -> done with its result, in one transaction. */

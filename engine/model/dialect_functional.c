@@ -93,7 +93,8 @@ static enum status read_keras_tensor(struct canon *c, const struct json *j, cons
     return ST_OK;
 }
 
-static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, struct refs *to);
+static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3,
+                               struct refs *to);
 
 /* Every tensor in `j`, in order: references, Keras 3's tensors, lists of them. */
 static enum status read_tensors(struct canon *c, const struct json *j, const char *pointer, int depth, bool state,
@@ -106,7 +107,7 @@ static enum status read_tensors(struct canon *c, const struct json *j, const cha
     if (is_ref(j)) {
         TRY(read_ref(c, j, pointer, state, to));
         const struct json *kwargs = json_at(j, 3);
-        return kwargs ? read_kwargs(c, kwargs, arena_print(c->mem, "%s/3", pointer), to) : ST_OK;
+        return kwargs ? read_kwargs(c, kwargs, arena_print(c->mem, "%s/3", pointer), false, to) : ST_OK;
     }
     if (json_type(j) == JSON_NULL)
         return ST_OK;
@@ -121,7 +122,8 @@ static enum status read_tensors(struct canon *c, const struct json *j, const cha
     return ST_OK;
 }
 
-static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, struct refs *to)
+static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3,
+                               struct refs *to)
 {
     if (json_type(kwargs) != JSON_OBJECT)
         return fail(c->problem, ST_INVALID, pointer, "the named arguments of a call are an object, here is %s",
@@ -129,6 +131,9 @@ static enum status read_kwargs(struct canon *c, const struct json *kwargs, const
     for (const struct json *m = json_first(kwargs); m; m = json_next(m)) {
         const char *key = json_key(m), *where = pointer_key(c->mem, pointer, key);
         if (json_type(m) == JSON_NULL)
+            continue;
+        /* Keras 3: the model's own training flag wins over a printed one, and masks are made by the layers here */
+        if (keras_3 && (!strcmp(key, "training") || (!strcmp(key, "mask") && is_keras_tensor(m))))
             continue;
         if (!strcmp(key, "initial_state"))
             TRY(read_tensors(c, m, where, 0, true, to));
@@ -158,7 +163,8 @@ static enum status read_nodes(struct canon *c, const struct json *nodes, const c
             if (json_get(m, "args"))
                 TRY(read_tensors(c, json_get(m, "args"), arena_print(c->mem, "%s/args", where), 0, false, &ret->v[i]));
             if (json_get(m, "kwargs"))
-                TRY(read_kwargs(c, json_get(m, "kwargs"), arena_print(c->mem, "%s/kwargs", where), &ret->v[i]));
+                TRY(read_kwargs(c, json_get(m, "kwargs"), arena_print(c->mem, "%s/kwargs", where), c->dialect == DIALECT_KERAS_3,
+                                &ret->v[i]));
         } else {
             TRY(read_tensors(c, m, where, 0, false, &ret->v[i]));
         }
@@ -325,14 +331,18 @@ static struct json *ends_json(const struct names *names, const struct item *item
     return list;
 }
 
-static enum status read_items(struct canon *c, const struct json *list, const char *pointer, int depth, struct names *names,
-                              struct item *items, struct json *layers)
+static enum status read_items(struct canon *c, const struct json *list, const bool *drop, const char *pointer, int depth,
+                              struct names *names, struct item *items, int *n, struct json *layers)
 {
-    int i = 0;
+    int place = 0;
 
-    for (const struct json *m = json_first(list); m; m = json_next(m), i++) {
+    *n = 0;
+    for (const struct json *m = json_first(list); m; m = json_next(m), place++) {
+        if (drop[place])
+            continue;
+        int i = (*n)++;
         struct item *item = &items[i];
-        const char *where = item->pointer = arena_print(c->mem, "%s/%d", pointer, i);
+        const char *where = item->pointer = arena_print(c->mem, "%s/%d", pointer, place);
         TRY(canon_entry(c, m, where, depth, &item->entry));
         json_push(layers, item->entry);
         item->name = json_text(json_get(item->entry, "name"));
@@ -370,7 +380,8 @@ enum status canon_functional(struct canon *c, const struct json *entry, const ch
     if (n > MAX_LAYERS)
         return fail(c->problem, ST_INVALID, at, "the model has more than %d layers: %d", MAX_LAYERS, n);
     struct item *items = ARENA_ARRAY(c->mem, struct item, n);
-    TRY(read_items(c, list, arena_print(c->mem, "%s/layers", at), depth, &names, items, layers));
+    const bool *drop = canon_mask_operations(c, list, json_get(config, "output_layers"));
+    TRY(read_items(c, list, drop, arena_print(c->mem, "%s/layers", at), depth, &names, items, &n, layers));
 
     static const char *const sides[] = {"input_layers", "output_layers"};
     for (int side = 0; side < 2; side++) {

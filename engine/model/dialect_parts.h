@@ -2,6 +2,7 @@
  *
  *   dialect.c              which dialect; entries, automatic names, Sequential models
  *   dialect_functional.c   functional models: calls and their numbers
+ *   dialect_masks.c        operations that Keras 3 prints for masks
  *   dialect_layer.c        one layer's class and configuration
  *   dialect_train.c        optimizers and callbacks
  *   dialect_tables.c       the rows: old class, old key, new key, conversion; defaults by version
@@ -92,6 +93,8 @@ enum status canon_dtype(struct canon *c, const struct json *j, const char *point
 
 /* One entry of a list of layers, a layer or a whole model at that depth. */
 enum status canon_entry(struct canon *c, const struct json *entry, const char *pointer, int depth, struct json **ret);
+/* By place in a functional model's list: the operations of Keras 3 that only masks need, which are left out. */
+bool *canon_mask_operations(struct canon *c, const struct json *list, const struct json *outputs);
 enum status canon_functional(struct canon *c, const struct json *entry, const char *pointer, int depth, struct json **ret);
 /* The name that an entry gives itself (inside the configuration or, in functional lists, beside it), or an automatic one. */
 enum status canon_entry_name(struct canon *c, const struct json *entry, const struct json *config, const char *class,

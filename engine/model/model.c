@@ -102,6 +102,8 @@ enum status model_build(const struct model *m, struct build *b, const struct tup
         weights_begin(b->weights);
         b->weights->layers = m->layers;
         b->weights->n_layers = m->n_layers;
+        if (!b->weights->laid_out && in->n == 1)
+            b->weights->input = shape_of(b, in->v[0]);
     }
     check_inputs(m, b, in);
     for (int i = 0; i < m->n_calls && !build_failed(b); i++) {

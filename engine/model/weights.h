@@ -29,6 +29,7 @@ struct weights {
     size_t trainable_bytes, bytes; /* flat parts */
     const struct layer *layers;    /* model.layers, set by model_build before the first layer is called: gives entry.leaf */
     int n_layers;
+    struct shape input; /* of the model's only input in the first build: what a Sequential that does not say it was given; rank 0: none */
 };
 
 struct weights *weights_new(void);

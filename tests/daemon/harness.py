@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 
+os.environ.setdefault("KERAS_BACKEND", "jax")
 BUILD = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "build/release"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LONG = os.environ.get("HORN_LONG") == "yes"

@@ -80,8 +80,12 @@ def a_job_runs_from_post_to_prediction():
         assert int(model.optimizer.iterations) == 2 * 5
         q = d.post("/api/v1/models/small/predict", npy(x), headers={"Content-Type": "application/x-npy"})
         assert q.code == 200 and np.allclose(q.json["outputs"], want, rtol=1e-5, atol=1e-6)
-        assert d.get("/api/v1/models").json["models"][0]["name"] == "small"
-        assert d.get("/api/v1/models/small").code == 200
+        assert d.get("/api/v1/models").json["models"][0]["model"] == "small"
+        assert d.get("/api/v1/models/small").code == 200 and d.get("/api/v1/models/small/versions/1").json["job"] == 1
+        again = d.post("/api/v1/models/small/versions/1/predict", {"inputs": x.astype(float).tolist()})
+        assert again.json["outputs"] == p.json["outputs"]
+        assert d.request("DELETE", "/api/v1/models/small").code == 204
+        assert d.post("/api/v1/models/small/predict", {"inputs": [[1, 2, 3, 4]]}).code == 404
 
 
 @test

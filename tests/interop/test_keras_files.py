@@ -70,7 +70,9 @@ def check_slots(path, model):
 
 def check_file(path):
     model = keras.models.load_model(path)
-    assert model.weights, path
+    with h5py.File(path) as f:
+        stored = sum(len(g.attrs["weight_names"]) for g in f["model_weights"].values())
+    assert len(model.weights) == stored, (path, len(model.weights), stored)
     for variable in model.weights:
         tag = make_data.weight_paths(model)[id(variable)]
         np.testing.assert_array_equal(np.asarray(variable), pattern(tag, variable.shape), f"{path}: {tag}")

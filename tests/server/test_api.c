@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/npy.h"
+#include "server/registry.h"
 #include "tests/server/support.h"
 
 #define ARCHITECTURE                                                                                   \
@@ -431,6 +432,43 @@ TEST(a_training_that_diverges_fails_and_says_where)
     CHECK_CONTAINS(rig_text(&r, "problem.detail"), "diverged");
     CHECK_INT(rig_number(&r, "problem.status"), 422);
     CHECK_INT(rig_get(&r, "/api/v1/models/xor"), 404);
+    rig_close(&r);
+}
+
+TEST(layers_of_a_model_without_an_input_are_described_by_the_data)
+{
+    static const char job[] =
+        "{\"type\":\"fit\",\"model\":{\"name\":\"open\",\"architecture\":{\"class_name\":\"Sequential\",\"config\":"
+        "{\"layers\":[{\"class_name\":\"Dense\",\"config\":{\"name\":\"out\",\"units\":1}}]}}},"
+        "\"compile\":{\"loss\":\"mse\"},\"fit\":{" X
+    "," Y ",\"epochs\":1}}";
+    struct rig r;
+
+    rig_open(&r, true, "--threads=1", NULL);
+    CHECK_INT(rig_post(&r, "/api/v1/jobs?dry_run=true", job), 200);
+    CHECK_INT(rig_number(&r, "parameters"), 3);
+    CHECK_INT(rig_number(&r, "layers.0.output_shape.1"), 1);
+    must_be_done(&r, post_job(&r, job));
+    CHECK_INT(rig_post(&r, "/api/v1/models/open/predict", "{\"inputs\":[[0,1]]}"), 200);
+    rig_close(&r);
+}
+
+TEST(loaded_models_above_the_serving_memory_are_unloaded_by_last_use)
+{
+    static const char second[] =
+        "{\"type\":\"fit\",\"model\":{\"name\":\"other\",\"architecture\":" ARCHITECTURE "}," COMPILE "," FIT "}";
+    struct rig r;
+
+    rig_open(&r, true, "--threads=1", "--serving-memory=400", NULL);
+    must_be_done(&r, post_job(&r, JOB));
+    must_be_done(&r, post_job(&r, second));
+    CHECK_INT(rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}"), 200);
+    CHECK_INT(registry_count(r.server.registry), 1);
+    CHECK(registry_bytes(r.server.registry) > 200);
+    CHECK_INT(rig_post(&r, "/api/v1/models/other/predict", "{\"inputs\":[[0,1]]}"), 200);
+    CHECK_INT(registry_count(r.server.registry), 1);
+    CHECK_INT(rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}"), 200);
+    CHECK_TEXT(rig_text(&r, "model"), "xor");
     rig_close(&r);
 }
 

@@ -139,7 +139,8 @@ void built_patterns(struct built *b)
             slot[i] = o->type->initial ? (float)o->type->initial(o->config, o->slot[k]) : 0;
         for (int i = 0; i < b->layout->n; i++)
             if (b->layout->entry[i].trainable)
-                fill((float *)((char *)slot + b->layout->entry[i].offset), &b->layout->entry[i], o->type->slots[o->slot[k]].name);
+                fill((float *)((char *)slot + b->layout->entry[i].offset), &b->layout->entry[i],
+                     o->type->slots[o->slot[k]].name);
     }
 }
 

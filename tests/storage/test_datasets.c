@@ -187,6 +187,20 @@ TEST(a_prediction_becomes_an_array_of_a_data_set)
     CHECK_INT(array_writer_finish(w, "d", "out", &b.problem), ST_INTERNAL); /* not all rows yet */
     BENCH_OK(array_writer_add(w, rows + 6, 2, &b.problem));
     CHECK_INT(array_writer_add(w, rows, 1, &b.problem), ST_INTERNAL);
+    struct sqlite3 *raw = NULL;
+    char path[400];
+    snprintf(path, sizeof path, "%s/horn.db", db_folder(b.db));
+    CHECK_INT(sqlite3_open(path, &raw), SQLITE_OK);
+    /* COMMIT itself fails, when everything is placed; as after a full disk, the second try succeeds. */
+    CHECK_INT(sqlite3_exec(raw,
+                           "CREATE TABLE late (job INTEGER REFERENCES jobs (id) DEFERRABLE INITIALLY DEFERRED);"
+                           "CREATE TRIGGER no AFTER INSERT ON arrays BEGIN INSERT INTO late VALUES (99); END",
+                           NULL, NULL, NULL),
+              SQLITE_OK);
+    CHECK_INT(array_writer_finish(w, "d", "out", &b.problem), ST_STORAGE);
+    CHECK_INT(scratch_files(&b.s, "datasets"), 0);
+    CHECK_INT(sqlite3_exec(raw, "DROP TRIGGER no", NULL, NULL, NULL), SQLITE_OK);
+    CHECK_INT(sqlite3_close(raw), SQLITE_OK);
     BENCH_OK(array_writer_finish(w, "d", "out", &b.problem));
     w = array_writer_free(w);
     BENCH_OK(datasets_get(b.db, "d", b.mem, &b.d, &b.problem));

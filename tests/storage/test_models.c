@@ -138,24 +138,21 @@ TEST(a_commit_that_fails_leaves_no_version_and_no_file)
     CHECK_INT(publish(&b, "m", 0, &n), ST_OK);
     snprintf(path, sizeof path, "%s/horn.db", db_folder(b.db));
     CHECK_INT(sqlite3_open(path, &raw), SQLITE_OK);
-    CHECK_INT(
-        sqlite3_exec(raw, "CREATE TRIGGER no BEFORE UPDATE ON jobs BEGIN SELECT raise(ABORT, 'no end'); END", NULL, NULL, NULL),
-        SQLITE_OK);
-    struct job_new j = {.type = "fit", .model = "m", .request = "{}", .device = "auto"};
-    int64_t id;
-    bool existing;
-    BENCH_OK(jobs_enqueue(b.db, &j, 9, &id, &existing, &b.problem));
     CHECK_INT(sqlite3_exec(raw,
-                           "DROP TRIGGER no; UPDATE jobs SET state = 'running'; "
-                           "CREATE TRIGGER no BEFORE UPDATE ON jobs BEGIN SELECT raise(ABORT, 'no end'); END",
+                           "CREATE TABLE late (job INTEGER REFERENCES jobs (id) DEFERRABLE INITIALLY DEFERRED);"
+                           "CREATE TRIGGER no AFTER INSERT ON model_versions BEGIN INSERT INTO late VALUES (99); END",
                            NULL, NULL, NULL),
               SQLITE_OK);
-    CHECK_INT(publish(&b, "m", id, &n), ST_STORAGE);
-    CHECK_CONTAINS(b.problem.detail, "no end");
+    int64_t job = running_job(&b, 0);
+    struct job_row row;
+    CHECK_INT(publish(&b, "m", job, &n), ST_STORAGE);
+    CHECK_CONTAINS(b.problem.detail, "could not COMMIT");
+    BENCH_OK(jobs_get(b.db, job, b.mem, &row, &b.problem));
+    CHECK_INT(row.state, JOB_RUNNING);
     CHECK_INT(scratch_files(&b.s, "models"), 1);
     CHECK_INT(sqlite3_exec(raw, "DROP TRIGGER no", NULL, NULL, NULL), SQLITE_OK);
     CHECK_INT(sqlite3_close(raw), SQLITE_OK);
-    CHECK_INT(publish(&b, "m", id, &n), ST_OK);
+    CHECK_INT(publish(&b, "m", job, &n), ST_OK);
     CHECK_INT(n, 2);
 }
 
