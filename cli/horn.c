@@ -60,7 +60,11 @@ static int run_upload(int n, char **args)
     struct answer a = http_send("PUT", path, NULL, NULL, 0, args[1]);
     OWNED(json_free) struct json *j = answer_json(&a);
 
+    const char *array = strchr(args[0], '/');
+
     for (const struct json *r = json_first(json_get(j, "arrays")); r; r = json_next(r)) {
+        if (array && !json_is(json_get(r, "name"), array + 1))
+            continue; /* of the data set, but not of this upload */
         printf("%s/%s  %s (", json_text(json_get(j, "name")), json_text(json_get(r, "name")), json_text(json_get(r, "dtype")));
         for (const struct json *d = json_first(json_get(r, "shape")); d; d = json_next(d))
             printf("%s%.0f", d == json_first(json_get(r, "shape")) ? "" : ", ", json_number(d));

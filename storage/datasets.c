@@ -97,7 +97,7 @@ struct put {
     struct db *db;
     const char *dataset, *array; /* array: the name of a lone one */
     const char *folder;          /* absolute, of the files of `answer` */
-    const struct ingest_answer *answer;
+    struct ingest_answer answer;
     struct leftovers placed, left; /* by index of `answer`, to take back if the commit fails; to remove once it is on disk */
     struct arena *mem;
     struct dataset_row *ret;
@@ -135,8 +135,8 @@ static enum status put(struct sqlite3 *s, void *arg, struct problem *problem)
     TRY(sql_run(s, problem, "INSERT OR IGNORE INTO datasets (name, created_ms) VALUES (?, ?)", "ti", p->dataset,
                 clock_unix_ms()));
     TRY(find_dataset(s, p->dataset, p->mem, p->ret, problem));
-    for (int i = 0; i < p->answer->n; i++)
-        TRY(put_array(s, p, p->ret->id, &p->answer->array[i], problem));
+    for (int i = 0; i < p->answer.n; i++)
+        TRY(put_array(s, p, p->ret->id, &p->answer.array[i], problem));
     TRY(arrays_drop_unused(s, &p->left, problem));
     return read_arrays(s, p->mem, p->ret, problem);
 }
@@ -149,7 +149,7 @@ static void put_undo(void *arg)
 
     for (int i = 0; i < p->placed.n; i++) {
         snprintf(from, sizeof from, "%s/%s", db_folder(p->db), p->placed.path[i]);
-        snprintf(to, sizeof to, "%s/%s", p->folder, p->answer->array[i].file);
+        snprintf(to, sizeof to, "%s/%s", p->folder, p->answer.array[i].file);
         (void)rename(from, to); /* missing if it was not placed yet */
     }
     p->placed.n = 0;
@@ -158,8 +158,8 @@ static void put_undo(void *arg)
 /* The child may have been taken over by what it read: its answer is held against the files. */
 static enum status check_answer(const struct put *p, struct problem *problem)
 {
-    for (int i = 0; i < p->answer->n; i++) {
-        const struct ingest_array *a = &p->answer->array[i];
+    for (int i = 0; i < p->answer.n; i++) {
+        const struct ingest_array *a = &p->answer.array[i];
         const char *name = p->array ? p->array : a->name;
         char path[1024];
         struct stat st;
@@ -245,7 +245,6 @@ static enum status format_of(const char *format, const char *content_type, const
 static enum status put_upload(struct put *p, const char *upload, const char *format, const char *content_type,
                               const char *where, const struct ingest_limits *limits, struct problem *problem)
 {
-    struct ingest_answer answer;
     char path[1024];
 
     if (!name_valid(p->dataset) || (p->array && !name_valid(p->array)))
@@ -254,8 +253,7 @@ static enum status put_upload(struct put *p, const char *upload, const char *for
     snprintf(path, sizeof path, "%s/in", p->folder);
     if (rename(upload, path) < 0)
         return fail_errno(problem, errno, where, "take over the upload");
-    TRY(ingest_run(p->folder, format, p->array, where, limits, p->mem, &answer, problem));
-    p->answer = &answer;
+    TRY(ingest_run(p->folder, format, p->array, where, limits, p->mem, &p->answer, problem));
     return put_rows(p, problem);
 }
 
@@ -491,10 +489,14 @@ enum status array_writer_add(struct array_writer *w, const float *rows, int64_t 
 
 enum status array_writer_finish(struct array_writer *w, const char *dataset, const char *array, struct problem *problem)
 {
-    struct ingest_answer answer = {.n = 1, .array = &w->row};
     struct dataset_row row;
-    struct put p = {
-        .db = w->db, .dataset = dataset, .array = array, .folder = w->folder, .answer = &answer, .mem = w->mem, .ret = &row};
+    struct put p = {.db = w->db,
+                    .dataset = dataset,
+                    .array = array,
+                    .folder = w->folder,
+                    .answer = {.n = 1, .array = &w->row},
+                    .mem = w->mem,
+                    .ret = &row};
 
     if (!name_valid(dataset))
         return fail(problem, ST_INVALID, "", "the dataset's name \"%.140s\" is not possible", dataset);

@@ -48,7 +48,7 @@ void rig_open(struct rig *r, int with_lanes, ...)
     va_list flags;
 
     memset(r, 0, sizeof *r);
-    log_setup(LOG_ERROR, LOG_TEXT);
+    log_setup(getenv("HORN_TEST_LOG") ? LOG_DEBUG : LOG_ERROR, LOG_TEXT);
     ingest_program(NULL);
     strcpy(r->folder, "/tmp/horn-test-XXXXXX");
     CHECK(mkdtemp(r->folder) != NULL);

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,8 @@ static void say(int fd, const char *s, size_t n)
     while (n) {
         ssize_t sent = send(fd, s, n, MSG_NOSIGNAL);
 
+        if (sent < 0 && errno == EINTR)
+            continue;
         if (sent <= 0)
             return; /* the other side may close early */
         s += sent;
@@ -63,6 +66,8 @@ static int hear(int fd)
         ssize_t got = recv(fd, answer + n, sizeof answer - 1 - n, 0);
         char *end, *length;
 
+        if (got < 0 && errno == EINTR) /* a child that read an upload has ended */
+            continue;
         if (got <= 0)
             break;
         n += (size_t)got;

@@ -1,6 +1,7 @@
 /* Data sets as rows: what replaces what, who holds what, when a file goes. */
 #include "storage/datasets.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +173,55 @@ TEST(a_file_whose_row_was_not_committed_is_gone_and_its_numbers_are_used_again)
     CHECK_INT(sqlite3_close(raw), SQLITE_OK);
     CHECK_INT(put_file(&b, NULL, "tests/storage/files/two.npz"), ST_OK);
     CHECK(((const float *)data_of(&b, "x", &row))[11] == 11);
+}
+
+struct putter {
+    struct bench *b;
+    int n, done;
+};
+
+static void *put_often(void *arg)
+{
+    struct putter *p = arg;
+    struct problem problem;
+    struct dataset_row row;
+
+    for (int i = 0; i < 4; i++) {
+        OWNED(arena_free) struct arena *mem = arena_new();
+        char path[512], text[40];
+        int fd, n = snprintf(text, sizeof text, "%d\n%d\n", p->n, i);
+
+        if (db_temp(p->b->db, path, &fd, &problem) != ST_OK)
+            return NULL;
+        bool written = write(fd, text, (size_t)n) == n;
+        (void)close(fd);
+        p->done += written && datasets_put(p->b->db, "d", i % 2 ? "shared" : "x", path, "", "", &p->b->limits, mem, &row,
+                                           &problem) == ST_OK;
+    }
+    return NULL;
+}
+
+TEST(uploads_at_the_same_time_leave_one_file_for_each_name)
+{
+    CLEAN(bench_done) struct bench b = bench_make();
+    struct putter putter[4];
+    pthread_t thread[4];
+    struct array_row row;
+
+    for (int i = 0; i < 4; i++) {
+        putter[i] = (struct putter){.b = &b, .n = i};
+        CHECK_INT(pthread_create(&thread[i], NULL, put_often, &putter[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(pthread_join(thread[i], NULL), 0);
+        CHECK_INT(putter[i].done, 4);
+    }
+    BENCH_OK(datasets_get(b.db, "d", b.mem, &b.d, &b.problem));
+    CHECK_INT(b.d.n_arrays, 2);
+    CHECK_INT(scratch_files(&b.s, "datasets"), 2);
+    CHECK_INT(scratch_files(&b.s, "tmp"), 0);
+    const int32_t *data = data_of(&b, "shared", &row);
+    CHECK(data[0] >= 0 && data[0] < 4 && (data[1] == 1 || data[1] == 3));
 }
 
 TEST(a_prediction_becomes_an_array_of_a_data_set)
