@@ -37,7 +37,7 @@
 
 enum {
     CONNECTION_MEMORY = 32 << 10,
-    SMALL_BODY = 1 << 20, /* a refused body up to this is read first, so that the connection goes on */
+    SMALL_BODY = 64 << 20, /* a refused body up to this is read first: a client that writes before it reads gets its answer */
     DROP_BYTES = 64 << 20,
     QUEUE_PER_THREAD = 256, /* waiting requests; beyond them 503 */
     MAX_DAEMONS = 64,

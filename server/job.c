@@ -65,7 +65,7 @@ static enum status read_base(struct work *w, struct db *db, const struct model_r
         char detail[sizeof problem->detail];
 
         memcpy(detail, problem->detail, sizeof detail);
-        return fail(problem, ST_NOT_FOUND, "/model", "%.300s; a new model needs \"architecture\"", detail);
+        return fail(problem, ST_INVALID, "/model", "%.300s; a new model needs \"architecture\"", detail);
     }
     TRY(status);
     w->architecture = w->base.architecture;
@@ -279,7 +279,11 @@ static enum status resolve(struct work *w, struct db *db, const struct json *pin
             return fail(problem, ST_INTERNAL, pointer, "the stored job does not say which array \"%.200s\" was", reference);
         TRY(datasets_array(db, id, w->mem, row, problem));
     } else {
-        TRY(datasets_resolve(db, reference, pointer, w->mem, row, problem));
+        enum status status = datasets_resolve(db, reference, pointer, w->mem, row, problem);
+
+        if (status == ST_NOT_FOUND) /* what the URL names is there; what the document names is not */
+            return problem->status = ST_INVALID;
+        TRY(status);
     }
     *ret = (struct source_part){.name = reference, .stored = row};
     for (int i = 0; i < w->n_arrays; i++) {

@@ -1,9 +1,9 @@
 /* model_config and training_config: Horn's canonical JSON as Keras' .h5 reader wants it, and back.
  *
- * Written: layer entries without module, inner names that only Horn knows ("keras1_...") replaced by Keras 3's nearest. Whatever
- * that loses (another version's meaning of the same JSON, an optimizer's epsilon outside of the root, decay) stands exactly in a
- * second attribute that Keras does not look at and Horn prefers. Read: what Keras 1 to 3 write into the attributes. Forms:
- * keras-hdf5-formats 2.3 and 2.4. */
+ * Written: layer entries without module, inner names that only Horn knows ("keras1_...") replaced by Keras 3's nearest.
+ * Whatever that loses (another version's meaning of the same JSON, an optimizer's epsilon outside of the root, decay) stands
+ * exactly in a second attribute that Keras does not look at and Horn prefers. Read: what Keras 1 to 3 write into the
+ * attributes. Forms: keras-hdf5-formats 2.3 and 2.4. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,7 +161,8 @@ enum status config_of_compile(const char *compile, float rate, char **nearest, c
     return ST_OK;
 }
 
-/* --- reading ----------------------------------------------------------------------------------------------------------------- */
+/* --- reading
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 /* The architecture as text, with the version of the file put in where the JSON does not say it: it decides the dialect. */
 static enum status versioned(const char *config, const char *version, struct arena *mem, const char **ret,

@@ -1,6 +1,7 @@
 /* One group's arrays as other versions of Keras and other backends stored them.
  *
- *   Keras 1, LSTM        12 arrays, W U b of the gates i c f o one after the other, unless consume_less was "gpu": joined by columns
+ *   Keras 1, LSTM        12 arrays, W U b of the gates i c f o one after the other, unless consume_less was "gpu": joined by
+ * columns
  *                        in the order i f c o
  *   Keras 1, th          kernels (out, in, rows, columns) become (rows, columns, in, out)
  *   Theano               convolutions turn the kernel by 180 degrees: rows and columns are reversed

@@ -1,9 +1,9 @@
 /* The order in which Keras lists a model's layers, and so its weights and optimizer slots.
  *
  * A Sequential keeps the order of its document. A functional model sorts by depth (the longest way from the layer to an output,
- * largest first), layers of one depth by when a walk from the outputs towards the inputs meets them first: keras/src/ops/function.py,
- * map_graph; Keras 1 and 2 have the same in engine/topology.py. Documents that Keras printed are in that order already, others need
- * not be, and Keras matches the weights of a file by order alone. */
+ * largest first), layers of one depth by when a walk from the outputs towards the inputs meets them first:
+ * keras/src/ops/function.py, map_graph; Keras 1 and 2 have the same in engine/topology.py. Documents that Keras printed are in
+ * that order already, others need not be, and Keras matches the weights of a file by order alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

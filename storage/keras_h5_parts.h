@@ -35,8 +35,8 @@ enum status config_of_compile(const char *compile, float rate, char **nearest, c
 #define EXACT_MODEL           "horn_model_config"
 #define EXACT_COMPILE         "horn_training_config"
 
-/* Calls visit for each slot's part of each trainable weight in the order of Keras 3's optimizer.variables. `offset` is that of the part
- * in the flat slots. Stops at the first failure. */
+/* Calls visit for each slot's part of each trainable weight in the order of Keras 3's optimizer.variables. `offset` is that of
+ * the part in the flat slots. Stops at the first failure. */
 typedef enum status (*slot_visit)(void *arg, const struct slot_type *slot, const struct weight_entry *e, size_t offset,
                                   struct problem *problem);
 enum status each_slot(const struct optimizer_spec *o, const struct weights *layout, const struct weight_group *groups,

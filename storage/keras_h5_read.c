@@ -1,8 +1,9 @@
 /* Weights and optimizer state out of a Keras file.
  *
- * Groups that carry weights are matched with the model's layers: by name where the names are the same on both sides, else by order, as
- * Keras does. A nested model is one group; Keras 1 writes the layers of a nested Sequential one by one, so a group whose arrays are
- * not all of a nested model's is taken for one of its layers. What a layer's arrays become is keras_h5_convert.c's matter. */
+ * Groups that carry weights are matched with the model's layers: by name where the names are the same on both sides, else by
+ * order, as Keras does. A nested model is one group; Keras 1 writes the layers of a nested Sequential one by one, so a group
+ * whose arrays are not all of a nested model's is taken for one of its layers. What a layer's arrays become is
+ * keras_h5_convert.c's matter. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,8 @@ struct reader {
     int n_file;
 };
 
-/* --- the file's side ---------------------------------------------------------------------------------------------------------- */
+/* --- the file's side
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static enum status no_keras_file(struct problem *problem)
 {
@@ -113,7 +115,8 @@ static enum status file_groups(struct reader *r, struct problem *problem)
     return ST_OK;
 }
 
-/* --- both sides --------------------------------------------------------------------------------------------------------------- */
+/* --- both sides
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static void drop_empty(struct reader *r)
 {
@@ -216,7 +219,8 @@ enum status keras_h5_read_weights(struct h5 *f, const struct model *m, const str
     return read_groups(&r, to, problem);
 }
 
-/* --- optimizer ---------------------------------------------------------------------------------------------------------------- */
+/* --- optimizer
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 struct slot_reader {
     struct h5 *f;
@@ -260,7 +264,8 @@ static enum status slot_arrays(struct reader *r, struct slot_reader *s, char not
     return ST_OK;
 }
 
-/* Where a weight begins and ends there is padding; it starts as the slots themselves do, so that a state comes back bit by bit. */
+/* Where a weight begins and ends there is padding; it starts as the slots themselves do, so that a state comes back bit by
+ * bit. */
 static void fill_slots(const struct optimizer_spec *o, const struct weights *layout, float *slots)
 {
     size_t n = layout->trainable_bytes / sizeof(float);

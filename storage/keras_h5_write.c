@@ -1,6 +1,7 @@
 /* Writing Keras' whole-model file, a weights-only file, and a checkpoint (the same plus the group horn).
  *
- *   /                    keras_version, backend, model_config, training_config; horn_model_config and horn_training_config where
+ *   /                    keras_version, backend, model_config, training_config; horn_model_config and horn_training_config
+ * where
  *                        Keras 3 cannot say exactly what the model or its optimizer does
  *   /model_weights       layer_names; a group for each outermost layer with weight_names, trainable ones first
  *   /optimizer_weights   iteration (int32), learning_rate (float32), then the slots in Keras 3's order
@@ -39,7 +40,8 @@ static enum status put_array(struct writer *w, const char *path, enum dtype type
     return h5_write(w->f, path, type, &shape, data, problem);
 }
 
-/* --- weights ---------------------------------------------------------------------------------------------------------------- */
+/* --- weights ----------------------------------------------------------------------------------------------------------------
+ * */
 
 static enum status write_group(struct writer *w, const char *base, const struct weight_group *g, struct problem *problem)
 {
@@ -72,7 +74,8 @@ static enum status write_weights(struct writer *w, const char *base, struct prob
     return ST_OK;
 }
 
-/* --- optimizer -------------------------------------------------------------------------------------------------------------- */
+/* --- optimizer --------------------------------------------------------------------------------------------------------------
+ * */
 
 /* adam/dense_kernel_momentum, as Keras names it; a number behind it where two paths would give the same. */
 static const char *slot_name(struct writer *w, const struct weight_entry *e, const struct slot_type *slot)
@@ -123,7 +126,8 @@ static enum status write_optimizer(struct writer *w, struct problem *problem)
     return h5_put_texts(w->f, SLOT_PATH, "weight_names", w->n_names, w->names, problem);
 }
 
-/* --- configurations --------------------------------------------------------------------------------------------------------- */
+/* --- configurations ---------------------------------------------------------------------------------------------------------
+ * */
 
 static enum status put_config(struct writer *w, const char *name, const char *nearest, const char *exact_name,
                               const char *exact, struct problem *problem)
@@ -149,7 +153,8 @@ static enum status write_configs(struct writer *w, struct problem *problem)
     return put_config(w, "training_config", training, EXACT_COMPILE, exact_training, problem);
 }
 
-/* --- the group horn ---------------------------------------------------------------------------------------------------------- */
+/* --- the group horn
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static enum status write_horn(struct writer *w, struct problem *problem)
 {

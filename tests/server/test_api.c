@@ -112,7 +112,7 @@ TEST(a_wrong_job_is_refused_where_it_is_wrong)
         {"{\"type\":\"fit\",\"model\":{\"architecture\":" ARCHITECTURE "}," COMPILE "," FIT "}", 422, "/model/name", ""},
         {"{\"type\":\"fit\",\"model\":{\"name\":\"x\",\"architecture\":" ARCHITECTURE ",\"version\":1}," COMPILE "," FIT "}",
          422, "/model", "one of both"},
-        {"{\"type\":\"fit\",\"model\":{\"name\":\"x\",\"version\":1}," COMPILE "," FIT "}", 404, "/model", "architecture"},
+        {"{\"type\":\"fit\",\"model\":{\"name\":\"x\",\"version\":1}," COMPILE "," FIT "}", 422, "/model", "architecture"},
         {"{\"type\":\"evaluate\"," MODEL "," COMPILE ",\"evaluate\":{" X "," Y "}}", 422, "/model/architecture", "trained"},
         {"{\"type\":\"fit\"," MODEL "," FIT "}", 422, "/compile", "missing"},
         {"{\"type\":\"fit\"," MODEL "," COMPILE "}", 422, "/fit", "missing"},
@@ -120,7 +120,7 @@ TEST(a_wrong_job_is_refused_where_it_is_wrong)
         {"{\"type\":\"fit\"," MODEL "," COMPILE ",\"fit\":{" X "}}", 422, "/fit/y", ""},
         {"{\"type\":\"fit\"," MODEL "," COMPILE ",\"fit\":{" X "," Y ",\"epochs\":0}}", 422, "/fit/epochs", ""},
         {"{\"type\":\"fit\"," MODEL "," COMPILE ",\"fit\":{" X "," Y ",\"batch\":1}}", 422, "/fit/batch", ""},
-        {"{\"type\":\"fit\"," MODEL "," COMPILE ",\"fit\":{\"x\":\"none/x\"," Y "}}", 404, "/fit/x", "none"},
+        {"{\"type\":\"fit\"," MODEL "," COMPILE ",\"fit\":{\"x\":\"none/x\"," Y "}}", 422, "/fit/x", "none"},
         {"{\"type\":\"fit\"," MODEL ",\"compile\":{\"loss\":\"nothing\"}," FIT "}", 501, "/compile/loss", "nothing"},
         {"{\"type\":\"fit\"," MODEL
          ",\"compile\":{\"loss\":\"mse\",\"optimizer\":{\"class_name\":\"Adam\",\"config\":{\"lrate\":1}}}," FIT "}",

@@ -65,8 +65,15 @@ def slots(model):
             yield f"{paths[id(variable)]}/{name}", value
 
 
-def save(folder, name, model):
-    model.save(os.path.join(folder, name + ".h5"))
+def save(folder, name, model, compact):
+    path = os.path.join(folder, name + ".h5")
+    if compact:
+        from keras.src.legacy.saving import legacy_h5_format
+
+        with h5py.File(path, "w", libver="latest") as f:
+            legacy_h5_format.save_model_to_hdf5(model, f)
+    else:
+        model.save(path)
     paths = weight_paths(model)
     what = {"weights": {paths[id(v)]: sums(v) for v in model.weights}}
     if model.compiled:
@@ -128,7 +135,7 @@ def keras3_models():
 def keras3_files(folder, only=None):
     for name, model in keras3_models():
         if only is None or name in only:
-            save(folder, name, model)
+            save(folder, name, model, compact=only is not None and len(model.layers) > 5)
 
 
 # --- Keras 1 and 2, by hand ---------------------------------------------------------------------------------------------------------

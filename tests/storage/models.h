@@ -28,13 +28,14 @@ bool json_same(const struct json *a, const struct json *b); /* members of object
 struct built built_make(const char *architecture);
 void built_compile(struct built *b, const struct json *compile);
 void built_slots(struct built *b);
-/* Weights and slots, their padding aside, by pattern("dense/kernel", i) and pattern("dense/kernel/momentum", i). Padding of slots
- * begins as the slot does. */
+/* Weights and slots, their padding aside, by pattern("dense/kernel", i) and pattern("dense/kernel/momentum", i). Padding of
+ * slots begins as the slot does. */
 void built_patterns(struct built *b);
 struct snapshot built_snapshot(const struct built *b);
 void built_done(struct built *b);
 
-/* In [-0.5, 0.5): (x >> 8) / 2^24 - 0.5, x = h ^ i 2654435761; x ^= x >> 15; x *= 0x2c1b3c6d; x ^= x >> 12, h = FNV-1a (32) of the tag. */
+/* In [-0.5, 0.5): (x >> 8) / 2^24 - 0.5, x = h ^ i 2654435761; x ^= x >> 15; x *= 0x2c1b3c6d; x ^= x >> 12, h = FNV-1a (32) of
+ * the tag. */
 float pattern(const char *tag, uint32_t i);
 
 #endif

@@ -8,16 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/lsan_interface.h>
-#else
-#define __lsan_disable()
-#define __lsan_enable()
-#endif
-
 #include "tests/storage/models.h"
 #include "tests/storage/scratch.h"
 #include "tests/test.h"
+
+/* HDF5 itself forgets 1 KiB, its write accumulator, when a file cannot be flushed; LeakSanitizer sees it in the test of a full
+ * disk. */
+const char *__lsan_default_suppressions(void) __attribute__((visibility("default")));
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libhdf5\n";
+}
 
 #define MODEL                                                                                                             \
     "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"in\","  \
@@ -42,7 +43,8 @@ static struct built built_with(const char *compile)
     return b;
 }
 
-/* Values that a careless path would change: a negative zero, the smallest number, a NaN with a payload in the unused best weights. */
+/* Values that a careless path would change: a negative zero, the smallest number, a NaN with a payload in the unused best
+ * weights. */
 static void odd_values(struct built *b)
 {
     float *w = b->weights;
@@ -170,10 +172,7 @@ TEST(a_full_disk_is_said_and_leaves_nothing_half_written)
         while (write(fd, block, step) > 0)
             ;
     close(fd);
-    __lsan_disable(); /* HDF5 itself forgets 1 KiB, its write accumulator, when a file cannot be flushed */
-    enum status status = checkpoint_save(db, 1, 2, &now, path, &problem);
-    __lsan_enable();
-    CHECK_INT(status, ST_DISK_FULL);
+    CHECK_INT(checkpoint_save(db, 1, 2, &now, path, &problem), ST_DISK_FULL);
     CHECK_TEXT(path, "jobs/1/1.ckpt.h5");
     CHECK_INT(scratch_files(&s, "jobs/1"), 1);
     CHECK_INT(scratch_files(&s, "tmp"), 0);

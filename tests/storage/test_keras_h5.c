@@ -1,8 +1,8 @@
 /* Keras' .h5 files: those that Keras and make_data.py wrote are read right, ours come back with the same bits.
  *
- * HORN_H5_OUT=folder also leaves the written files there, for tests/interop/test_keras_files.py to open with Keras; HORN_H5_IN=folder
- * reads more files of make_data.py's kind. Pattern values are a function of a tag ("dense/kernel") and the index, so that the other
- * side can work them out. */
+ * HORN_H5_OUT=folder also leaves the written files there, for tests/interop/test_keras_files.py to open with Keras;
+ * HORN_H5_IN=folder reads more files of make_data.py's kind. Pattern values are a function of a tag ("dense/kernel") and the
+ * index, so that the other side can work them out. */
 #include "storage/keras_h5.h"
 
 #include <dirent.h>
@@ -17,7 +17,8 @@
 #include "tests/storage/scratch.h"
 #include "tests/test.h"
 
-/* --- files of make_data.py ---------------------------------------------------------------------------------------------------- */
+/* --- files of make_data.py
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void check_sums(const char *file, const char *what, const struct json *want, const float *x, int64_t n)
 {
@@ -144,7 +145,8 @@ TEST(files_of_keras_1_2_and_3_are_read_with_weights_compile_and_optimizer_state)
         CHECK(check_folder(getenv("HORN_H5_IN")) >= 1);
 }
 
-/* --- our own -------------------------------------------------------------------------------------------------------------------- */
+/* --- our own
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 #define MSE "\"loss\":\"mean_squared_error\""
 static const char *const compiles[] = {
@@ -327,7 +329,8 @@ TEST(a_model_of_any_version_comes_back_with_its_meaning)
             same_meaning(written[i].model);
 }
 
-/* --- the rest of the contract ---------------------------------------------------------------------------------------------------- */
+/* --- the rest of the contract
+ * ---------------------------------------------------------------------------------------------------- */
 
 static struct built own_model(const char *name, const char *compile)
 {
