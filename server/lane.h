@@ -10,7 +10,6 @@
 
 #include "engine/base/json.h"
 #include "engine/base/status.h"
-#include "engine/run/sink.h"
 
 struct lanes;
 struct server;
@@ -27,9 +26,6 @@ void lanes_cancel(struct lanes *l, int64_t id, double seconds);
 
 /* Progress and metrics of a job that runs now, as {"progress":{...},"metrics":{...}}; NULL if no lane runs it. Caller frees. */
 struct json *lanes_progress(struct lanes *l, int64_t id);
-
-/* {"progress", "metrics"} as it is shown and as it is stored with a checkpoint. */
-struct json *progress_json(const struct progress *p);
 
 int lanes_count(const struct lanes *l);
 int lanes_busy(struct lanes *l);

@@ -48,7 +48,7 @@ void version_return(struct version *v, struct predictor *p);
  * also gets its version. number 0: it did not come to a version. */
 void registry_swap_begin(struct registry *g, const char *name);
 void registry_swap_end(struct registry *g, const char *name, int64_t number);
-void registry_forget(struct registry *g, const char *name);               /* the model was deleted */
+void registry_forget(struct registry *g, const char *name); /* the model was deleted */
 int registry_count(struct registry *g);
 int64_t registry_bytes(struct registry *g);
 

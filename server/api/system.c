@@ -103,7 +103,7 @@ const struct endpoint endpoint_openapi = {
 const struct endpoint endpoint_system = {
     .method = "GET", .path = "/api/v1/system", .operation = "getSystem", .handle = system_get};
 
-static const char openapi[] =
+static const char openapi[] = {
 #include "openapi.inc"
-    ;
+};
 static const size_t openapi_bytes = sizeof openapi - 1;
