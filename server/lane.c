@@ -68,8 +68,7 @@ static enum status open_lane(struct lanes *all, int i, struct problem *problem)
 {
     const struct settings *s = all->server->settings;
     struct lane *l = &all->lane[i];
-    struct device_options options = {.threads = (int)(s->threads / s->lanes + (i < s->threads % s->lanes)),
-                                     .simd = settings_simd(s)};
+    struct device_options options = {.threads = (int)s->threads, .simd = settings_simd(s)};
 
     l->sink = lane_sink;
     l->lanes = all;

@@ -274,22 +274,18 @@ static enum status read_flag(struct settings *s, int argc, char **argv, int *i, 
 }
 
 /* What depends on the machine. */
-static enum status count_machine(struct settings *s, struct problem *problem)
+static void count_machine(struct settings *s)
 {
-    if (!s->threads)
-        s->threads = cpu_count();
     if (!s->lanes)
         s->lanes = 1;
-    if (s->lanes > s->threads)
-        return fail(problem, ST_INVALID, "lanes", "%lld lanes need at least one thread each, threads is %lld",
-                    (long long)s->lanes, (long long)s->threads);
+    if (!s->threads)
+        s->threads = cpu_count() > s->lanes ? cpu_count() / s->lanes : 1;
     if (!s->http_threads)
         s->http_threads = cpu_count() < 4 ? cpu_count() : 4;
     if (!s->memory_limit)
         s->memory_limit = (int64_t)(memory_bytes() / 10 * 8);
     if (!s->serving_memory)
         s->serving_memory = s->memory_limit / 4;
-    return ST_OK;
 }
 
 static enum status find_data_dir(struct settings *s, struct problem *problem)
@@ -350,7 +346,7 @@ enum status settings_read(int argc, char **argv, struct settings *s, enum settin
     }
     if (*action == SETTINGS_VERSION || *action == SETTINGS_HELP)
         return ST_OK;
-    TRY(count_machine(s, problem));
+    count_machine(s);
     return find_data_dir(s, problem);
 }
 
@@ -468,8 +464,8 @@ static const struct setting table[] = {
     {"allow_anyone", SETTING_BOOL, AT(allow_anyone), .doc = "needed to listen on another address than loopback"},
     {"hosts", SETTING_TEXT, AT(hosts), .doc = "further host names, by commas, that requests may be addressed to"},
     {"lanes", SETTING_INT, AT(lanes), .preset = 1, .min = 1, .max = 256, .doc = "jobs that run at the same time"},
-    {"threads", SETTING_INT, AT(threads), .max = 1024, .preset_text = "all cores",
-     .doc = "threads that train, shared by the lanes; a job's bits depend on its lane's number of them"},
+    {"threads", SETTING_INT, AT(threads), .max = 1024, .preset_text = "the cores divided by lanes",
+     .doc = "threads of each lane; a job's bits depend on their number"},
     {"simd", SETTING_CHOICE, AT(simd), .choices = simd_names, .doc = "x86-64 level of the CPU kernels"},
     {"checkpoint_seconds", SETTING_SECONDS, AT(checkpoint_seconds), .preset = 10, .min = 0.01, .max = 86400,
      .doc = "time between two checkpoints of a training"},

@@ -96,8 +96,9 @@ static enum status serve(const struct settings *s, const sigset_t *ours, struct 
         atomic_store(&server.ready, true);
         printf("horn: ready on %s\n", http_url(http));
         (void)fflush(stdout);
-        log_event(LOG_INFO, 0, "ready on %s, version %s, data in %s, %lld lane%s, %lld threads", http_url(http), HORN_VERSION,
-                  s->data_dir, (long long)s->lanes, s->lanes == 1 ? "" : "s", (long long)s->threads);
+        log_event(LOG_INFO, 0, "ready on %s, version %s, data in %s, %lld lane%s, %lld thread%s each", http_url(http),
+                  HORN_VERSION, s->data_dir, (long long)s->lanes, s->lanes == 1 ? "" : "s", (long long)s->threads,
+                  s->threads == 1 ? "" : "s");
         tell_systemd("READY=1");
         wait_for_signal(ours, http);
         tell_systemd("STOPPING=1");

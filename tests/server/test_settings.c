@@ -101,7 +101,6 @@ TEST(wrong_values_are_refused_with_their_bounds)
         {"--checkpoint-seconds=nan", "is a number"},
         {"--unknown-flag=1", "no such argument"},
         {"stray", "no such argument"},
-        {"--lanes=8", "lanes need at least one thread"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
