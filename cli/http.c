@@ -59,7 +59,7 @@ struct answer http_send(const char *method, const char *path, const char *type, 
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)bytes);
     }
-    if (!body && strcmp(method, "POST") == 0) {
+    if (!body && !f && strcmp(method, "POST") == 0) {
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)0);
     }
