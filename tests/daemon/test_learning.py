@@ -1,5 +1,5 @@
 """Real data through the daemon: accuracies that the Keras examples promise. MNIST and IMDB come from a folder named by HORN_DATA (the originals, by
-their usual names: mnist/train-images-idx3-ubyte.gz ..., text/imdb_train.tsv.gz); without it these are skipped. --long takes three seeds."""
+their usual names: mnist/train-images-idx3-ubyte.gz ..., text/imdb_train.tsv.gz); by default data/ in the repository's root; without it these are skipped. --long takes three seeds."""
 import gzip
 import os
 import re
@@ -9,7 +9,7 @@ import numpy as np
 
 from harness import LONG, ROOT, Daemon, Skip, example, run, test
 
-DATA = os.environ.get("HORN_DATA", os.path.join(os.path.dirname(ROOT), "shared/data"))
+DATA = os.environ.get("HORN_DATA", os.path.join(ROOT, "data"))
 SEEDS = (1, 2, 3)
 
 
