@@ -96,6 +96,16 @@ static enum status read_keras_tensor(struct canon *c, const struct json *j, cons
 static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3,
                                struct refs *to);
 
+/* A mask as Keras 3 prints it: a tensor, or a list with a tensor or null for each input of a nested model. */
+static bool is_keras_mask(const struct json *j)
+{
+    bool masks = json_type(j) == JSON_ARRAY;
+
+    for (const struct json *m = masks ? json_first(j) : NULL; m; m = json_next(m))
+        masks = masks && (json_type(m) == JSON_NULL || is_keras_tensor(m));
+    return masks || is_keras_tensor(j);
+}
+
 /* Every tensor in `j`, in order: references, Keras 3's tensors, lists of them. */
 static enum status read_tensors(struct canon *c, const struct json *j, const char *pointer, int depth, bool state,
                                 struct refs *to)
@@ -133,7 +143,7 @@ static enum status read_kwargs(struct canon *c, const struct json *kwargs, const
         if (json_type(m) == JSON_NULL)
             continue;
         /* Keras 3: the model's own training flag wins over a printed one, and masks are made by the layers here */
-        if (keras_3 && (!strcmp(key, "training") || (!strcmp(key, "mask") && is_keras_tensor(m))))
+        if (keras_3 && (!strcmp(key, "training") || (!strcmp(key, "mask") && is_keras_mask(m))))
             continue;
         if (!strcmp(key, "initial_state"))
             TRY(read_tensors(c, m, where, 0, true, to));

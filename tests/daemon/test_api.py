@@ -21,6 +21,7 @@ def system_health_and_specification_answer():
         assert d.get("/healthz").code == 200 and d.get("/readyz").code == 200
         r = d.get("/api/v1/system")
         version = open(os.path.join(ROOT, "VERSION")).read().strip()
+        assert contract.SPEC["info"]["version"] == version
         assert r.json["version"] == version and r.headers["Server"] == f"horn/{version}", r.headers
         assert subprocess.run([os.path.join(ROOT, BUILD, "hornd"), "--version"], capture_output=True, text=True).stdout.strip().endswith(version)
         assert d.get("/openapi.yaml").body.decode() == open(os.path.join(ROOT, "api-spec/openapi.yaml")).read()
