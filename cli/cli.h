@@ -9,12 +9,13 @@
 #include "engine/base/text.h"
 
 struct answer {
-    int code;          /* HTTP status; 0: no answer, text says why */
-    struct text text;  /* body */
+    int code;         /* HTTP status; 0: no answer, text says why */
+    struct text text; /* body */
 };
 
 /* Sends a request to the daemon. body may be NULL; file (a path) is streamed instead. type NULL: none is said. */
-struct answer http_send(const char *method, const char *path, const char *type, const char *body, size_t bytes, const char *file);
+struct answer http_send(const char *method, const char *path, const char *type, const char *body, size_t bytes,
+                        const char *file);
 void http_url(const char *url);
 
 /* Exits with 1 after printing what the daemon said, unless the answer is a success. Returns the JSON, to be freed. */

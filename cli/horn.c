@@ -82,9 +82,10 @@ static int run_submit(int n, char **args)
         return 2;
     }
     CLEAN(text_done) struct text body = read_all(args[0]);
-    struct answer a = http_send("POST", dry ? "/api/v1/jobs?dry_run=true" : "/api/v1/jobs", "application/json", body.s, body.length, NULL);
+    struct answer a =
+        http_send("POST", dry ? "/api/v1/jobs?dry_run=true" : "/api/v1/jobs", "application/json", body.s, body.length, NULL);
     OWNED(json_free) struct json *j = answer_json(&a);
-    int64_t id = 0;
+    int64_t id = 0, seed = 0;
 
     if (dry) {
         CLEAN(free_owned) char *text = json_print(j, 0);
@@ -93,10 +94,11 @@ static int run_submit(int n, char **args)
         return 0;
     }
     json_int(json_get(j, "id"), &id);
+    json_int(json_get(j, "seed"), &seed); /* up to 2^63 - 1: no double holds it */
     for (const struct json *w = json_first(json_get(j, "warnings")); w; w = json_next(w))
         fprintf(stderr, "warning: %s\n", json_text(w));
-    printf("job %lld %s: %s of model %s, seed %.0f\n", (long long)id, json_text(json_get(j, "state")),
-           json_text(json_get(j, "type")), json_text(json_get(j, "model")), json_number(json_get(j, "seed")));
+    printf("job %lld %s: %s of model %s, seed %lld\n", (long long)id, json_text(json_get(j, "state")),
+           json_text(json_get(j, "type")), json_text(json_get(j, "model")), (long long)seed);
     fflush(stdout);
     return watch ? watch_job(id) : 0;
 }
@@ -184,7 +186,9 @@ static const struct command commands[] = {
 
 static int usage(FILE *to, int code)
 {
-    fprintf(to, "horn %s, client of hornd\n\nhorn [--url URL] COMMAND ...    URL: --url, $HORN_URL or http://127.0.0.1:8501\n\n", HORN_VERSION);
+    fprintf(to,
+            "horn %s, client of hornd\n\nhorn [--url URL] COMMAND ...    URL: --url, $HORN_URL or http://127.0.0.1:8501\n\n",
+            HORN_VERSION);
     for (size_t i = 0; i < COUNT(commands); i++)
         fprintf(to, "  %-8s %-28s %s\n", commands[i].name, commands[i].arguments, commands[i].doc);
     return code;

@@ -11,7 +11,10 @@
 
 static const char *base_url = "http://127.0.0.1:8501";
 
-void http_url(const char *url) { base_url = url; }
+void http_url(const char *url)
+{
+    base_url = url;
+}
 
 static size_t take(char *data, size_t size, size_t n, void *text)
 {
@@ -29,7 +32,8 @@ static void send_file(CURL *curl, FILE *f)
     curl_easy_setopt(curl, CURLOPT_READDATA, f);
 }
 
-struct answer http_send(const char *method, const char *path, const char *type, const char *body, size_t bytes, const char *file)
+struct answer http_send(const char *method, const char *path, const char *type, const char *body, size_t bytes,
+                        const char *file)
 {
     static CURL *curl; /* kept, so that watching reuses one connection */
     struct answer a = {.text = text_make(MAX_ANSWER)};

@@ -8,13 +8,13 @@
 
 #include "engine/base/thread.h"
 
-#define BAR 20
+#define BAR     20
 #define POLL_US 200000
 
 struct watch {
     int64_t id;
     bool terminal;
-    int printed;       /* epochs whose final line stands */
+    int printed; /* epochs whose final line stands */
     double epoch_began;
     bool line_open;
 };
@@ -113,7 +113,8 @@ int watch_job(int64_t id)
         OWNED(json_free) struct json *job = get("/api/v1/jobs/%lld", id);
         const struct json *p = json_get(job, "progress");
         const char *state = json_text(json_get(job, "state"));
-        bool running = strcmp(state, "running") == 0, ended = !running && strcmp(state, "queued") != 0 && strcmp(state, "paused") != 0;
+        bool running = strcmp(state, "running") == 0,
+             ended = !running && strcmp(state, "queued") != 0 && strcmp(state, "paused") != 0;
         int64_t epoch = 0, epochs = 0, steps = 0;
 
         json_int(json_get(p, "epoch"), &epoch);

@@ -12,17 +12,20 @@
  *                  '-> refused: the body is read and dropped, so that the client gets to read the answer
  *
  * The library cannot close a connection that sends its header too slowly byte by byte: each connection has a deadline, and
- * http_sweep shuts down the socket of one that is past it. */
+ * http_sweep shuts down the socket of one that is past it. Nor does it see the end of a client that leaves amid its body when the end
+ * comes along with the last bytes (it takes a short read for an empty socket): http_sweep looks for those too. */
 #include "server/http.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <microhttpd.h>
@@ -33,6 +36,7 @@
 #include "server/metrics.h"
 #include "server/route.h"
 #include "server/server.h"
+#include "storage/datasets.h"
 #include "storage/db.h"
 
 enum {
@@ -41,14 +45,19 @@ enum {
     DROP_BYTES = 64 << 20,
     QUEUE_PER_THREAD = 256, /* waiting requests; beyond them 503 */
     MAX_DAEMONS = 64,
-    DRAIN_SECONDS = 3
+    GONE_SWEEPS = 2 /* looks at a connection whose client left amid its body, before it is closed */
 };
+
+#define DRAIN_SECONDS 1.0 /* for requests under way at a stop */
+#define END_SECONDS   0.5 /* for their answers to be sent */
 
 struct connection { /* in the list of its server from accept to close */
     struct connection *next, *previous;
     int fd;
     struct sockaddr_storage address;
     atomic_llong deadline_ms; /* 0: none, a request is under way */
+    atomic_bool receiving;    /* more of a request's body is to come */
+    int gone;                 /* sweeps in a row that found the client gone; guarded by http->lock */
 };
 
 struct exchange {
@@ -234,6 +243,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
         if (address && address->client_addr)
             memcpy(&c->address, address->client_addr,
                    address->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
+        atomic_init(&c->receiving, false);
         atomic_init(&c->deadline_ms, after(h->server->settings->header_seconds));
         pthread_mutex_lock(&h->lock);
         c->next = h->connections;
@@ -258,6 +268,15 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
     }
 }
 
+/* The client has closed its side, and all that it sent is read. */
+static bool has_left(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    int unread = 0;
+
+    return poll(&p, 1, 0) == 1 && (ioctl(fd, FIONREAD, &unread) < 0 || unread == 0);
+}
+
 void http_sweep(struct http *h)
 {
     int64_t now = after(0);
@@ -266,7 +285,8 @@ void http_sweep(struct http *h)
     for (struct connection *c = h->connections; c; c = c->next) {
         int64_t deadline = atomic_load(&c->deadline_ms);
 
-        if (deadline && deadline < now && c->fd >= 0)
+        c->gone = atomic_load(&c->receiving) && has_left(c->fd) ? c->gone + 1 : 0;
+        if (c->fd >= 0 && ((deadline && deadline < now) || c->gone == GONE_SWEEPS))
             (void)shutdown(c->fd, SHUT_RDWR);
     }
     pthread_mutex_unlock(&h->lock);
@@ -315,8 +335,10 @@ static struct exchange *exchange_new(struct http *h, struct MHD_Connection *c, c
     r->length = length ? strtoll(length, NULL, 10) : -1;
     (void)MHD_get_connection_values(c, MHD_GET_ARGUMENT_KIND, on_query, r);
     atomic_fetch_add(&h->n_exchanges, 1);
-    if (x->record)
+    if (x->record) {
         atomic_store(&x->record->deadline_ms, 0);
+        atomic_store(&x->record->receiving, true);
+    }
     return x;
 }
 
@@ -330,8 +352,10 @@ static struct exchange *exchange_free(struct exchange *x)
         (void)unlink(x->request.upload);
     if (x->total)
         atomic_fetch_sub(x->total, x->reserved);
-    if (x->record)
+    if (x->record) {
+        atomic_store(&x->record->receiving, false);
         atomic_store(&x->record->deadline_ms, after(x->http->server->settings->idle_seconds));
+    }
     atomic_fetch_sub(&x->http->n_exchanges, 1);
     free(x->request.body);
     reply_done(&x->reply);
@@ -529,6 +553,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         *bytes = 0;
         return MHD_YES;
     }
+    if (x->record)
+        atomic_store(&x->record->receiving, false);
     return x->done ? exchange_send(x) : exchange_handle(x);
 }
 
@@ -686,6 +712,7 @@ enum status http_start(struct server *s, struct http **ret, struct problem *prob
     enum status status;
 
     h->server = s;
+    ingest_stop(false);
     pthread_mutex_init(&h->lock, NULL);
     pool_start(&h->requests, "horn-request", n);
     pool_start(&h->uploads, "horn-upload", n < 4 ? n : 4);
@@ -708,10 +735,17 @@ const char *http_library(void)
     return MHD_get_version();
 }
 
+/* Until no request is under way or the time is over. */
+static void drain(struct http *h, double seconds)
+{
+    double until = clock_seconds() + seconds;
+
+    while (atomic_load(&h->n_exchanges) > 0 && clock_seconds() < until)
+        usleep(5000);
+}
+
 void http_stop(struct http *h)
 {
-    double until = clock_seconds() + DRAIN_SECONDS;
-
     if (!h)
         return;
     for (int i = 0; i < h->n_daemons; i++) {
@@ -720,10 +754,12 @@ void http_stop(struct http *h)
         if (fd >= 0)
             (void)close(fd);
     }
+    drain(h, DRAIN_SECONDS);
+    atomic_store(&h->server->ending, true); /* ends long predictions */
+    ingest_stop(true);                      /* and readers of uploads: none of them was acknowledged */
     pool_stop(&h->requests); /* what waits is still handled, and resumed: the library cannot stop suspended connections */
     pool_stop(&h->uploads);
-    while (atomic_load(&h->n_exchanges) > 0 && clock_seconds() < until)
-        usleep(5000);
+    drain(h, END_SECONDS);
     for (int i = 0; i < h->n_daemons; i++)
         MHD_stop_daemon(h->daemons[i]);
     pool_done(&h->requests);

@@ -136,8 +136,8 @@ static enum status open_version(struct lane *l, struct start *s, bool with_optim
     char path[1024];
 
     snprintf(path, sizeof path, "%s/%s", db_folder(lane_db(l)), l->work->base.path);
-    TRY(h5_open(path, l->work->base.path, &f, problem));
-    return read_version(l, f, s, with_optimizer, problem);
+    TRY(h5_own(h5_open(path, l->work->base.path, &f, problem), path, l->work->base.path, problem));
+    return h5_own(read_version(l, f, s, with_optimizer, problem), path, l->work->base.path, problem);
 }
 
 /* --- running ---------------------------------------------------------------------------------------------------------------------- */
@@ -223,7 +223,8 @@ static enum status run_evaluate(struct lane *l, struct problem *problem)
 
     TRY(open_version(l, &start, false, problem));
     setup = evaluate_setup(l, &start);
-    status = after_pass(l, evaluate_run(&setup, &l->sink, &n, names, values, &stopped, problem), stopped);
+    status = evaluate_run(&setup, &l->sink, &n, names, values, &stopped, problem);
+    status = after_pass(l, status, stopped);
     if (status == ST_CANCELLED)
         return ST_OK;
     TRY(status);
@@ -306,7 +307,8 @@ static enum status run_predict(struct lane *l, struct problem *problem)
     TRY(open_version(l, &start, false, problem));
     TRY(open_predictions(l, &p, problem));
     setup = evaluate_setup(l, &start);
-    status = after_pass(l, predict_run(&setup, &l->sink, take_rows, &p, &stopped, problem), stopped);
+    status = predict_run(&setup, &l->sink, take_rows, &p, &stopped, problem);
+    status = after_pass(l, status, stopped);
     if (status == ST_CANCELLED)
         return ST_OK;
     TRY(status);

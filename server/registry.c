@@ -180,8 +180,9 @@ static enum status lay_out(struct loaded *l, struct problem *problem)
     struct array_shape x[MAX_ARRAYS];
     struct program_request r = {.model = m, .prepare = l->v.prepare, .mode = PROGRAM_PREDICT, .batch = 1, .x = x};
 
-    if (m->n_inputs > MAX_ARRAYS)
-        return fail(problem, ST_UNSUPPORTED, m->name, "the model has %d inputs, the limit is %d", m->n_inputs, MAX_ARRAYS);
+    if (m->n_inputs > MAX_ARRAYS || m->n_outputs > MAX_ARRAYS)
+        return fail(problem, ST_UNSUPPORTED, m->name, "the model has %d inputs and %d outputs, the limit is %d", m->n_inputs,
+                    m->n_outputs, MAX_ARRAYS);
     r.weights = l->v.layout = weights_new();
     for (int i = 0; i < m->n_inputs; i++) {
         const struct shape *s = &m->inputs[i].shape;
@@ -259,7 +260,7 @@ static enum status load(struct registry *g, const struct version_row *row, struc
     l->v.bytes = (int64_t)l->v.layout->bytes;
     evict(g, l->v.bytes);
     snprintf(path, sizeof path, "%s/%s", db_folder(g->db), row->path);
-    TRY(read_weights(l, path, row->path, problem));
+    TRY(h5_own(read_weights(l, path, row->path, problem), path, row->path, problem));
     TRY(slot_new(l, &l->idle, problem));
     for (int i = 0; i < l->v.model->n_inputs; i++)
         l->v.rows[i] = predictor_input(l->idle->predictor, i);
@@ -336,6 +337,34 @@ static enum status load_and_take(struct registry *g, const char *name, int64_t n
     }
     *ret = l;
     return ST_OK;
+}
+
+static void forget(struct registry *g, const char *name)
+{
+    for (;;) {
+        struct loaded *l;
+        bool last = false;
+
+        pthread_mutex_lock(&g->lock);
+        for (l = g->versions; l && strcmp(l->v.name, name) != 0; l = l->next)
+            ;
+        if (l)
+            last = unlist(g, l);
+        for (struct newest **p = &g->newest; *p; p = &(*p)->next) {
+            struct newest *n = *p;
+
+            if (strcmp(n->name, name) == 0) {
+                *p = n->next;
+                free(n);
+                break;
+            }
+        }
+        pthread_mutex_unlock(&g->lock);
+        if (!l)
+            return;
+        if (last)
+            loaded_free(l);
+    }
 }
 
 /* --- public ------------------------------------------------------------------------------------------------------------------- */
@@ -471,32 +500,13 @@ void registry_swap_end(struct registry *g, const char *name, int64_t number)
     loaded_free(old);
 }
 
+/* A load that read the row before it was deleted must be in the table before this looks: coming later, it would answer for the next
+ * model of the same name. */
 void registry_forget(struct registry *g, const char *name)
 {
-    for (;;) {
-        struct loaded *l;
-        bool last = false;
-
-        pthread_mutex_lock(&g->lock);
-        for (l = g->versions; l && strcmp(l->v.name, name) != 0; l = l->next)
-            ;
-        if (l)
-            last = unlist(g, l);
-        for (struct newest **p = &g->newest; *p; p = &(*p)->next) {
-            struct newest *n = *p;
-
-            if (strcmp(n->name, name) == 0) {
-                *p = n->next;
-                free(n);
-                break;
-            }
-        }
-        pthread_mutex_unlock(&g->lock);
-        if (!l)
-            return;
-        if (last)
-            loaded_free(l);
-    }
+    pthread_mutex_lock(&g->loading);
+    forget(g, name);
+    pthread_mutex_unlock(&g->loading);
 }
 
 int registry_count(struct registry *g)

@@ -19,6 +19,7 @@ struct server {
     int64_t started_ms;
     atomic_bool ready;    /* lanes and HTTP run */
     atomic_bool stopping; /* a signal came: nothing new is taken */
+    atomic_bool ending;   /* and the time for what was under way is over */
 };
 
 #endif

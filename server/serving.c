@@ -10,7 +10,10 @@
 #include "engine/base/number.h"
 #include "server/npy.h"
 
-enum { SMALL_BYTES = 64 << 10 }; /* of body: reading makes 0.5 to 1 GB/s */
+enum {
+    SMALL_BYTES = 64 << 10, /* of body: reading makes 0.5 to 1 GB/s */
+    PIECE = 128             /* rows between two looks at a stop: what a predictor runs at once, so that no bit changes */
+};
 #define SMALL_FLOPS 4e6 /* a core makes 50 to 150 GFLOP/s in products of matrices, some 10 in single rows, bound by memory */
 
 void prediction_done(struct prediction *p)
@@ -233,10 +236,21 @@ enum status serving_read_npy(const struct version *v, const char *body, size_t b
 
 /* --- the model and the answer ------------------------------------------------------------------------------------------------------ */
 
-enum status serving_run(struct version *v, struct predictor *with, struct prediction *p, struct problem *problem)
+static enum status run_piece(const struct version *v, struct predictor *with, const struct prediction *p, int64_t from,
+                             int64_t n, struct problem *problem)
 {
     const float *x[MAX_ARRAYS];
+    float *y[MAX_ARRAYS];
 
+    for (int i = 0; i < p->n_x; i++)
+        x[i] = p->x[i] + from * shape_count(&v->rows[i]);
+    for (int i = 0; i < p->n_y; i++)
+        y[i] = p->y[i] + from * shape_count(&v->output_rows[i]);
+    return predictor_run(with, x, n, y, problem);
+}
+
+enum status serving_run(struct version *v, struct predictor *with, struct prediction *p, struct problem *problem)
+{
     p->n_y = v->model->n_outputs;
     for (int i = 0; i < p->n_y; i++) {
         void *memory;
@@ -248,9 +262,12 @@ enum status serving_run(struct version *v, struct predictor *with, struct predic
         p->y[i] = memory;
         p->y_bytes[i] = bytes ? bytes : 1;
     }
-    for (int i = 0; i < p->n_x; i++)
-        x[i] = p->x[i];
-    return predictor_run(with, x, p->n, p->y, problem);
+    for (int64_t from = 0; from < p->n; from += PIECE) {
+        if (from && p->ending && atomic_load(p->ending))
+            return fail(problem, ST_BUSY, "", "the daemon is stopping");
+        TRY(run_piece(v, with, p, from, p->n - from < PIECE ? p->n - from : PIECE, problem));
+    }
+    return ST_OK;
 }
 
 static struct shape output_shape(const struct version *v, const struct prediction *p, int i)

@@ -2,6 +2,8 @@
 #ifndef HORN_SERVER_SERVING_H
 #define HORN_SERVER_SERVING_H
 
+#include <stdatomic.h>
+
 #include "server/registry.h"
 #include "server/reply.h"
 
@@ -10,6 +12,7 @@ struct prediction { /* tensors of one call */
     int n_x, n_y;
     float *x[MAX_ARRAYS], *y[MAX_ARRAYS];
     size_t x_bytes[MAX_ARRAYS], y_bytes[MAX_ARRAYS];
+    const atomic_bool *ending; /* ends a long run, ST_BUSY; NULL: nothing does */
 };
 void prediction_done(struct prediction *p);
 

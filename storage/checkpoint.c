@@ -141,13 +141,13 @@ enum status checkpoint_load(struct db *db, const char *path, const struct model 
     char full[4352];
 
     snprintf(full, sizeof full, "%s/%s", db_folder(db), path);
-    TRY(h5_open(full, path, &f, problem));
+    TRY(h5_own(h5_open(full, path, &f, problem), full, path, problem));
     c->weight_bytes = layout->bytes;
     c->slot_bytes =
         (size_t)o->n_slots * layout->trainable_bytes + REGION_ALIGN; /* never nothing: slots say that there is a state */
     c->now = (struct snapshot){.model = m, .layout = layout, .optimizer = o};
     struct loader l = {.f = f, .path = path, .c = c, .problem = problem};
-    TRY(read_state(&l, m, layout, o));
+    TRY(h5_own(read_state(&l, m, layout, o), full, path, problem));
     *ret = STEAL(c);
     return ST_OK;
 }

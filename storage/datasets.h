@@ -35,6 +35,8 @@ struct ingest_limits {
 
 /* How to start the jailed child: argv[0] of hornd (for tests: a path), NULL: run in a forked child of this process. */
 void ingest_program(const char *path);
+/* stop: children that read now are ended and no more are started (ST_BUSY), until it is called with false. */
+void ingest_stop(bool stop);
 /* The hidden argument of hornd: main hands over when argv[1] is "--ingest". Returns the exit code. */
 int ingest_main(int argc, char **argv);
 

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/text.h"
 
@@ -551,6 +552,18 @@ enum status h5_open_foreign(const char *path, const char *where, struct h5 **ret
     }
     *ret = f;
     return ST_OK;
+}
+
+enum status h5_own(enum status status, const char *path, const char *where, struct problem *problem)
+{
+    char detail[sizeof problem->detail];
+
+    if (status != ST_INVALID && status != ST_UNSUPPORTED)
+        return status;
+    if (access(path, R_OK) < 0)
+        return fail(problem, ST_STORAGE, where, "the stored file cannot be read: %s", strerror(errno));
+    memcpy(detail, problem->detail, sizeof detail);
+    return fail(problem, ST_STORAGE, where, "the stored file is damaged: %.900s", detail);
 }
 
 enum status h5_close(struct h5 *f, struct problem *problem)

@@ -14,6 +14,9 @@ struct h5;
 enum status h5_create(const char *path, const char *where, struct h5 **ret, struct problem *problem);
 enum status h5_open(const char *path, const char *where, struct h5 **ret, struct problem *problem);
 enum status h5_open_foreign(const char *path, const char *where, struct h5 **ret, struct problem *problem);
+/* status of reading one of the daemon's own files at `path`: what would be the caller's mistake in an upload is ST_STORAGE here, and the
+ * problem says that the file is missing or damaged. Other statuses stay. */
+enum status h5_own(enum status status, const char *path, const char *where, struct problem *problem);
 /* Reading ends, or writing is flushed and closed: its result counts (ST_DISK_FULL). f is freed in any case. NULL is fine. */
 enum status h5_close(struct h5 *f, struct problem *problem);
 struct h5 *h5_free(struct h5 *f); /* closes without asking for the result */

@@ -143,6 +143,11 @@ enum status jobs_enqueue(struct db *db, const struct job_new *j, int64_t queue_l
     return ST_OK;
 }
 
+enum status jobs_find_key(struct db *db, const char *idempotency_key, int64_t *id, struct problem *problem)
+{
+    return sql_int(db_reader(db), 0, id, problem, "SELECT id FROM jobs WHERE idempotency_key = ?", "t", idempotency_key);
+}
+
 /* --- claim --------------------------------------------------------------------------------------------------------------- */
 
 struct claim {

@@ -46,6 +46,9 @@ struct job_new {
 /* One transaction; ST_TOO_MANY beyond queue_limit queued jobs. The same idempotency key gives the same job (*existing true). */
 enum status jobs_enqueue(struct db *db, const struct job_new *j, int64_t queue_limit, int64_t *id, bool *existing,
                          struct problem *problem);
+/* The job that was posted with this idempotency key; *id 0: none. A repeated post is answered by it before anything else is judged, since
+ * what the document names may be gone by now. */
+enum status jobs_find_key(struct db *db, const char *idempotency_key, int64_t *id, struct problem *problem);
 /* Highest priority first, then oldest; for a lane of `device` ("cpu:0": takes auto, cpu, cpu:0). ST_NOT_FOUND if none. attempt + 1. */
 enum status jobs_claim(struct db *db, const char *device, struct arena *mem, struct job_row *ret, struct problem *problem);
 enum status jobs_get(struct db *db, int64_t id, struct arena *mem, struct job_row *ret, struct problem *problem);

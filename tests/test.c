@@ -24,7 +24,10 @@ void test_register(const char *name, void (*run)(void))
     tests[n_tests++].run = run;
 }
 
-void test_skip(const char *reason) { skip_reason = reason; }
+void test_skip(const char *reason)
+{
+    skip_reason = reason;
+}
 
 void test_check_int(long long got, long long want, const char *text, const char *file, int line)
 {
@@ -107,5 +110,6 @@ int main(int argc, char **argv)
             passed++;
     }
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+    (void)fflush(stdout); /* LeakSanitizer may end the process before exit() does it */
     return failed ? 1 : 0;
 }

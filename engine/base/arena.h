@@ -24,14 +24,17 @@ char *arena_text(struct arena *a, const char *s); /* a copy; NULL gives NULL */
 char *arena_print(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 size_t arena_bytes(const struct arena *a); /* handed out so far */
 
-#define ARENA_NEW(a, type) ((type *)arena_alloc((a), sizeof(type)))
+#define ARENA_NEW(a, type)      ((type *)arena_alloc((a), sizeof(type)))
 #define ARENA_ARRAY(a, type, n) ((type *)arena_alloc((a), sizeof(type) * (size_t)(n)))
 
-void *must_alloc(size_t bytes);                /* zeroed; ends the process when there is none */
-void *must_realloc(void *p, size_t bytes);     /* new part is not zeroed */
-char *must_text(const char *s);                /* heap copy */
-void *free_null(void *p);                      /* free, returns NULL */
-static inline void free_owned(void *p) { free_null(*(void **)p); } /* OWNED(free) */
+void *must_alloc(size_t bytes);            /* zeroed; ends the process when there is none */
+void *must_realloc(void *p, size_t bytes); /* new part is not zeroed */
+char *must_text(const char *s);            /* heap copy */
+void *free_null(void *p);                  /* free, returns NULL */
+static inline void free_owned(void *p)
+{
+    free_null(*(void **)p);
+} /* OWNED(free) */
 
 /* 64-byte aligned, zeroed, huge pages advised above 4 MiB. Freed by big_free with the same size.
  * ST_NO_MEMORY names the bytes and `what`. */
@@ -45,6 +48,9 @@ size_t memory_limit(void);
 size_t memory_used(void);
 
 /* a * b and a + b without overflow; false if it would. */
-static inline int size_mul(size_t a, size_t b, size_t *ret) { return !__builtin_mul_overflow(a, b, ret); }
+static inline int size_mul(size_t a, size_t b, size_t *ret)
+{
+    return !__builtin_mul_overflow(a, b, ret);
+}
 
 #endif

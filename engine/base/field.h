@@ -56,10 +56,10 @@ struct field {
     double preset, min, max;
     const char *const *choices; /* CHOICE: ends with NULL; preset is an index */
     unsigned flags;
-    int count;                  /* INTS: exact length (also what a scalar is spread to); 0: any up to 8 */
+    int count; /* INTS: exact length (also what a scalar is spread to); 0: any up to 8 */
     const struct catalogue *catalogue;
-    const char *preset_text;    /* OBJECT: class taken when absent; TEXT: preset */
-    const char *doc;            /* one sentence with the unit; ends up in the API description */
+    const char *preset_text; /* OBJECT: class taken when absent; TEXT: preset */
+    const char *doc;         /* one sentence with the unit; ends up in the API description */
 };
 
 struct ints {
@@ -69,12 +69,13 @@ struct ints {
 
 /* Every catalogued struct (layer_type, optimizer, loss ...) begins with these three members, so that one
  * parser reads them all. */
-#define CLASS_MEMBERS                                                         \
-    const char *keras;          /* class_name in Keras' JSON */               \
-    size_t config_size;                                                       \
+#define CLASS_MEMBERS                                  \
+    const char *keras; /* class_name in Keras' JSON */ \
+    size_t config_size;                                \
     const struct field *fields; /* may be NULL: no configuration */
 
-struct class {
+struct class
+{
     CLASS_MEMBERS
 };
 
@@ -89,9 +90,9 @@ struct objects {
 };
 
 struct catalogue {
-    const char *kind;                  /* "initializer", for messages */
-    const struct class *const *rows;   /* ends with NULL */
-    const char *const (*aliases)[2];   /* {"mse", "MeanSquaredError"} ..., ends with {NULL, NULL}; may be NULL */
+    const char *kind;                /* "initializer", for messages */
+    const struct class *const *rows; /* ends with NULL */
+    const char *const (*aliases)[2]; /* {"mse", "MeanSquaredError"} ..., ends with {NULL, NULL}; may be NULL */
 };
 
 /* By class_name, by its snake_case form ("GlorotUniform", "glorot_uniform"), letter case ignored, or by alias. NULL: unknown. */

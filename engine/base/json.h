@@ -25,24 +25,24 @@ struct json_limits {
     int depth;    /* 0: 128 */
 };
 
-enum status json_parse(const char *text, size_t bytes, const struct json_limits *limits, unsigned flags,
-                       struct json **ret, struct problem *problem);
+enum status json_parse(const char *text, size_t bytes, const struct json_limits *limits, unsigned flags, struct json **ret,
+                       struct problem *problem);
 struct json *json_free(struct json *j); /* the whole tree; only for roots */
 DEFINE_OWNED(struct json, json_free)
 struct json *json_copy(const struct json *j);
 
-enum json_type json_type(const struct json *j); /* JSON_NOTHING for NULL */
-const char *json_type_name(enum json_type t);   /* "a number", "an object" */
+enum json_type json_type(const struct json *j);                    /* JSON_NOTHING for NULL */
+const char *json_type_name(enum json_type t);                      /* "a number", "an object" */
 struct json *json_get(const struct json *object, const char *key); /* case-sensitive; NULL if absent */
 struct json *json_at(const struct json *array, int i);             /* O(i): iterate with first/next */
 struct json *json_first(const struct json *container);
 struct json *json_next(const struct json *item);
 const char *json_key(const struct json *member); /* key of an object's member */
 int json_count(const struct json *container);
-const char *json_text(const struct json *j);     /* NULL unless a text */
-double json_number(const struct json *j);        /* NaN unless a number */
-bool json_int(const struct json *j, int64_t *ret); /* false unless a number without fraction that fits */
-bool json_true(const struct json *j);            /* the literal true */
+const char *json_text(const struct json *j);          /* NULL unless a text */
+double json_number(const struct json *j);             /* NaN unless a number */
+bool json_int(const struct json *j, int64_t *ret);    /* false unless a number without fraction that fits */
+bool json_true(const struct json *j);                 /* the literal true */
 bool json_is(const struct json *j, const char *text); /* a text equal to this one */
 
 struct json *json_new_object(void);

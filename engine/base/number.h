@@ -20,8 +20,8 @@ bool number_double(const char **at, const char *end, double *ret); /* both: beyo
  * rank and dim get the nesting (0 for a lone number; at most 8); to has room for `room` floats; *used is the number of bytes
  * read, blanks before included. ST_INVALID with the position for ragged rows, ST_TOO_LARGE past `room`, ST_MALFORMED else.
  * NaN, Infinity and values beyond the range of float are errors that say so. `where` begins each message. */
-enum status number_array(const char *text, size_t bytes, const char *where, float *to, size_t room, int *rank,
-                         int64_t dim[8], size_t *used, struct problem *problem);
+enum status number_array(const char *text, size_t bytes, const char *where, float *to, size_t room, int *rank, int64_t dim[8],
+                         size_t *used, struct problem *problem);
 
 /* Counts the numbers of the array at text without storing them (an upper bound for `room`). */
 size_t number_count(const char *text, size_t bytes);

@@ -31,7 +31,10 @@ static inline struct philox_words philox(uint64_t key, uint64_t counter_high, ui
 }
 
 /* [0, 1) with 24 bits */
-static inline float philox_unit(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
+static inline float philox_unit(uint32_t word)
+{
+    return (float)(word >> 8) * 0x1p-24f;
+}
 
 /* Two independent N(0, 1) from two words (Box and Muller 1958); double inside, so that it is the same everywhere. */
 static inline void philox_normal(uint32_t a, uint32_t b, double *x, double *y)

@@ -9,18 +9,18 @@
 #ifndef HORN_BASE_SCOPE_H
 #define HORN_BASE_SCOPE_H
 
-#define DEFINE_OWNED(type, fn)                  \
-    static inline void fn##_owned(type **p)     \
-    {                                           \
-        (void)fn(*p);                           \
+#define DEFINE_OWNED(type, fn)              \
+    static inline void fn##_owned(type **p) \
+    {                                       \
+        (void)fn(*p);                       \
     }
 #define OWNED(fn) __attribute__((cleanup(fn##_owned)))
 #define CLEAN(fn) __attribute__((cleanup(fn)))
-#define STEAL(p)                    \
-    ({                              \
+#define STEAL(p)                     \
+    ({                               \
         __typeof__(p) stolen_ = (p); \
-        (p) = NULL;                 \
-        stolen_;                    \
+        (p) = NULL;                  \
+        stolen_;                     \
     })
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -8,12 +8,12 @@
 
 /* Signals are blocked in it; a failure ends the process. */
 void thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *arg);
-void thread_compute_mode(void);  /* flush-to-zero, denormals-are-zero in the calling thread (no-op off x86) */
-void thread_nice(int nice);      /* priority of the calling thread alone */
-double clock_seconds(void);      /* monotonic */
+void thread_compute_mode(void); /* flush-to-zero, denormals-are-zero in the calling thread (no-op off x86) */
+void thread_nice(int nice);     /* priority of the calling thread alone */
+double clock_seconds(void);     /* monotonic */
 int64_t clock_unix_ms(void);
-int cpu_count(void);             /* CPUs this process may use: affinity and cgroup quota */
-uint64_t memory_bytes(void);     /* of the cgroup, else of the machine */
+int cpu_count(void);         /* CPUs this process may use: affinity and cgroup quota */
+uint64_t memory_bytes(void); /* of the cgroup, else of the machine */
 
 /* A sticky event: signal() before wait() is not lost. */
 struct wake {

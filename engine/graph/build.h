@@ -20,15 +20,15 @@ struct build {
     struct graph *graph;
     struct problem problem; /* the first; status ST_OK while all is well */
     const char *origin;
-    bool training;          /* dropout drops, batch norm uses the batch */
-    value_id seed, step;    /* I64 scalars in AT_STATE, for random ops; 0 when not training */
-    value_id ok;            /* scalar: emit_update, emit_store, emit_accumulate and emit_step_next write only where it is
+    bool training;       /* dropout drops, batch norm uses the batch */
+    value_id seed, step; /* I64 scalars in AT_STATE, for random ops; 0 when not training */
+    value_id ok;         /* scalar: emit_update, emit_store, emit_accumulate and emit_step_next write only where it is
                              * not 0, so that a step that went to NaN changes nothing; 0 (none): always */
-    uint64_t n_random;      /* random streams given out */
+    uint64_t n_random;   /* random streams given out */
     struct weights *weights;
-    value_id *penalties;    /* scalars that regularizers add to the loss; in the graph's arena */
+    value_id *penalties; /* scalars that regularizers add to the loss; in the graph's arena */
     int n_penalties;
-    int dialect;            /* enum dialect of the model: losses differ by it */
+    int dialect; /* enum dialect of the model: losses differ by it */
 };
 
 struct tuple { /* what a layer takes and gives: any number of values, each with its mask or 0 */
@@ -49,10 +49,10 @@ void emit_effect(struct build *b, const struct op *op, const void *attr, const v
                  int n_out);
 
 value_id input(struct build *b, enum dtype type, const struct shape *shape); /* a leaf in AT_INPUT */
-const struct value *value_of(const struct build *b, value_id v); /* [0] (rank 0) for 0; valid until the next emit */
+const struct value *value_of(const struct build *b, value_id v);             /* [0] (rank 0) for 0; valid until the next emit */
 struct shape shape_of(const struct build *b, value_id v);
 int64_t last_dim(const struct build *b, value_id v); /* 1 for rank 0 */
-void keep(struct build *b, value_id v); /* sets value.keep */
+void keep(struct build *b, value_id v);              /* sets value.keep */
 
 struct tuple one(struct build *b, value_id v);
 struct tuple one_masked(struct build *b, value_id v, value_id mask);

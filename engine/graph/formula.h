@@ -20,17 +20,40 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAX_TERMS 96
-#define MAX_FORMULA_IN 16
+#define MAX_TERMS       96
+#define MAX_FORMULA_IN  16
 #define MAX_FORMULA_OUT 8
 
 typedef uint8_t term;
 
 /* name, operands */
-#define TERM_MAP(X)                                                                                                   \
-    X(IN, 0) X(CONST, 0) X(ADD, 2) X(SUB, 2) X(MUL, 2) X(DIV, 2) X(MAX, 2) X(MIN, 2) X(POW, 2) X(LT, 2) X(LE, 2)      \
-    X(EQ, 2) X(NEG, 1) X(ABS, 1) X(SIGN, 1) X(SQRT, 1) X(EXP, 1) X(LOG, 1) X(LOG1P, 1) X(TANH, 1) X(SIGMOID, 1)        \
-    X(ERF, 1) X(FLOOR, 1) X(ROUND, 1) X(FINITE, 1) X(SELECT, 3)
+#define TERM_MAP(X) \
+    X(IN, 0)        \
+    X(CONST, 0)     \
+    X(ADD, 2)       \
+    X(SUB, 2)       \
+    X(MUL, 2)       \
+    X(DIV, 2)       \
+    X(MAX, 2)       \
+    X(MIN, 2)       \
+    X(POW, 2)       \
+    X(LT, 2)        \
+    X(LE, 2)        \
+    X(EQ, 2)        \
+    X(NEG, 1)       \
+    X(ABS, 1)       \
+    X(SIGN, 1)      \
+    X(SQRT, 1)      \
+    X(EXP, 1)       \
+    X(LOG, 1)       \
+    X(LOG1P, 1)     \
+    X(TANH, 1)      \
+    X(SIGMOID, 1)   \
+    X(ERF, 1)       \
+    X(FLOOR, 1)     \
+    X(ROUND, 1)     \
+    X(FINITE, 1)    \
+    X(SELECT, 3)
 
 enum term_code {
 #define X(name, n) TERM_##name,

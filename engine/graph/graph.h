@@ -39,9 +39,9 @@ struct node {
 };
 
 struct graph {
-    struct arena *mem;    /* owned */
-    struct value *values; /* [0] unused; moves when it grows: hold ids, not addresses, while building */
-    struct node *nodes;   /* [0] unused; moves likewise */
+    struct arena *mem;          /* owned */
+    struct value *values;       /* [0] unused; moves when it grows: hold ids, not addresses, while building */
+    struct node *nodes;         /* [0] unused; moves likewise */
     uint32_t n_values, n_nodes; /* counts including [0] */
     uint32_t value_room, node_room;
     size_t bytes[N_REGIONS]; /* size of each flat region of leaves, a multiple of REGION_ALIGN */
@@ -58,7 +58,7 @@ value_id graph_leaf(struct graph *g, enum region at, enum dtype type, const stru
 value_id graph_leaf_at(struct graph *g, enum region at, enum dtype type, const struct shape *shape, size_t offset);
 value_id graph_value(struct graph *g, const struct value *v);
 uint32_t graph_node(struct graph *g, const struct node *n); /* copies in, out and attr into the arena; sets producers */
-size_t value_bytes(const struct value *v);                   /* shape must be known */
+size_t value_bytes(const struct value *v);                  /* shape must be known */
 /* Moves a node's output and its views out of AT_TEMP to a place of a flat region: a gradient straight into AT_GRAD. Its shape
  * must be known. false, and nothing changes, for a leaf, a view, or a value that was placed before: copy those. */
 bool graph_place(struct graph *g, value_id v, enum region at, size_t offset);

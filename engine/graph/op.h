@@ -19,10 +19,11 @@ struct kernel_call {
 };
 
 enum op_flag {
-    OP_IN_PLACE = 1, /* out[0] may lie in the memory of an input of the same bytes (any input for which op.shares says so, else in[0]) */
-    OP_EFFECT = 2,   /* writes leaves (its outputs are leaves); never removed, never reordered */
-    OP_RANDOM = 4,   /* reads seed and step */
-    OP_VIEW = 8      /* out[0] is in[0] under another shape: no kernel runs */
+    OP_IN_PLACE =
+        1, /* out[0] may lie in the memory of an input of the same bytes (any input for which op.shares says so, else in[0]) */
+    OP_EFFECT = 2, /* writes leaves (its outputs are leaves); never removed, never reordered */
+    OP_RANDOM = 4, /* reads seed and step */
+    OP_VIEW = 8    /* out[0] is in[0] under another shape: no kernel runs */
 };
 
 struct op {
@@ -39,7 +40,7 @@ struct op {
     double (*flops)(const struct node *n, const struct value *values); /* per run, for reports; NULL: elements of out[0] */
 };
 
-#define IN_VALUE(c, i) (&(c)->values[(c)->node->in[i]])
+#define IN_VALUE(c, i)  (&(c)->values[(c)->node->in[i]])
 #define OUT_VALUE(c, i) (&(c)->values[(c)->node->out[i]])
 
 #endif

@@ -127,7 +127,8 @@ static bool fits_in_place(const struct placing *w, uint32_t node, int i)
     if (!root || w->last[root] != node || w->bytes[root] == 0)
         return false;
     /* Equal bytes of another type would be a broadcast of wider elements: (b, 1) of int64 under (b, 2) of float32. */
-    if (value_bytes(&g->values[root]) != value_bytes(&g->values[n->out[0]]) || g->values[root].type != g->values[n->out[0]].type)
+    if (value_bytes(&g->values[root]) != value_bytes(&g->values[n->out[0]]) ||
+        g->values[root].type != g->values[n->out[0]].type)
         return false;
     for (int k = 0; k < n->n_in; k++) {
         if (temp_root(g, n->in[k]) == root && !(n->op->shares ? n->op->shares(n, k) : k == 0))

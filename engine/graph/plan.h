@@ -20,12 +20,12 @@ struct plan {
         const struct kernel *kernel; /* NULL: op->reference */
         void *prepared;
         size_t scratch_bytes;
-    } *steps;
+    } * steps;
     uint32_t n_steps;
     size_t *temp_offset; /* by value_id; for AT_TEMP */
     size_t arena_bytes, scratch_bytes;
     struct plan_report {
-        uint32_t peak_node; /* where the arena is fullest */
+        uint32_t peak_node;                /* where the arena is fullest */
         size_t live_bytes, unshared_bytes; /* at the peak; if nothing were shared */
         uint32_t in_place, fallbacks;      /* steps in place; steps run by the reference */
         double flops;

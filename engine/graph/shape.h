@@ -13,7 +13,7 @@
 enum dtype { F32, F16, BF16, F64, I64, I32, U8, BOOL, N_DTYPES };
 
 size_t dtype_bytes(enum dtype t);
-const char *dtype_name(enum dtype t);              /* "float32", as numpy names it */
+const char *dtype_name(enum dtype t); /* "float32", as numpy names it */
 bool dtype_find(const char *name, enum dtype *ret);
 
 struct shape {
@@ -22,10 +22,8 @@ struct shape {
 };
 
 /* SHAPE(32, 10): at least one dimension. SCALAR has rank 0. */
-#define SHAPE(...)                                                                      \
-    ((struct shape){.rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
-                    .dim = {__VA_ARGS__}})
-#define SCALAR ((struct shape){.rank = 0})
+#define SHAPE(...) ((struct shape){.rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dim = {__VA_ARGS__}})
+#define SCALAR     ((struct shape){.rank = 0})
 
 bool shape_equal(const struct shape *a, const struct shape *b);
 bool shape_known(const struct shape *s);

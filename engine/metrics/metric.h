@@ -18,7 +18,7 @@ struct metric_spec {
     const struct metric *metric; /* one of these two */
     const struct loss *loss;
     const void *config;
-    bool weighted;               /* weighted_metrics: sample weights count */
+    bool weighted; /* weighted_metrics: sample weights count */
 };
 
 /* A name or {"class_name", "config"}. "accuracy" and "acc" are resolved by the dialect's rule from the loss and the shapes of y and p:

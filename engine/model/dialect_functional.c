@@ -93,8 +93,7 @@ static enum status read_keras_tensor(struct canon *c, const struct json *j, cons
     return ST_OK;
 }
 
-static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3,
-                               struct refs *to);
+static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3, struct refs *to);
 
 /* A mask as Keras 3 prints it: a tensor, or a list with a tensor or null for each input of a nested model. */
 static bool is_keras_mask(const struct json *j)
@@ -132,8 +131,7 @@ static enum status read_tensors(struct canon *c, const struct json *j, const cha
     return ST_OK;
 }
 
-static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3,
-                               struct refs *to)
+static enum status read_kwargs(struct canon *c, const struct json *kwargs, const char *pointer, bool keras_3, struct refs *to)
 {
     if (json_type(kwargs) != JSON_OBJECT)
         return fail(c->problem, ST_INVALID, pointer, "the named arguments of a call are an object, here is %s",
@@ -173,8 +171,8 @@ static enum status read_nodes(struct canon *c, const struct json *nodes, const c
             if (json_get(m, "args"))
                 TRY(read_tensors(c, json_get(m, "args"), arena_print(c->mem, "%s/args", where), 0, false, &ret->v[i]));
             if (json_get(m, "kwargs"))
-                TRY(read_kwargs(c, json_get(m, "kwargs"), arena_print(c->mem, "%s/kwargs", where), c->dialect == DIALECT_KERAS_3,
-                                &ret->v[i]));
+                TRY(read_kwargs(c, json_get(m, "kwargs"), arena_print(c->mem, "%s/kwargs", where),
+                                c->dialect == DIALECT_KERAS_3, &ret->v[i]));
         } else {
             TRY(read_tensors(c, m, where, 0, false, &ret->v[i]));
         }

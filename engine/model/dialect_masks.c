@@ -7,6 +7,7 @@
  * such arguments reads is not part of the model. */
 #include <string.h>
 
+#include "engine/layers/layer.h"
 #include "engine/model/dialect_parts.h"
 
 struct marker {
@@ -16,11 +17,19 @@ struct marker {
     int *todo, n_todo;
 };
 
+/* .h5 files carry no modules; there an operation is no layer that is known, or a Concatenate whose configuration says no
+ * "trainable", as that of every layer does. */
 static bool is_operation(const struct json *entry)
 {
-    const char *module = json_text(json_get(entry, "module"));
+    const char *module = json_text(json_get(entry, "module")), *name = json_text(json_get(entry, "class_name"));
+    const struct json *config = json_get(entry, "config");
 
-    return module && strncmp(module, "keras.src.ops.", 14) == 0;
+    if (module)
+        return strncmp(module, "keras.src.ops.", 14) == 0;
+    if (!name || json_type(config) != JSON_OBJECT || json_get(config, "trainable"))
+        return false;
+    return strcmp(name, "Concatenate") == 0 ||
+           (strcmp(name, "InputLayer") != 0 && !canon_is_model(name) && !catalogue_find(&layer_catalogue, name));
 }
 
 static void need(struct marker *m, const char *layer)

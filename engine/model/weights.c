@@ -104,16 +104,23 @@ static value_id weight_value(struct build *b, const struct layer *l, const char 
     return e->current;
 }
 
-/* A view of a weight carries its own offset: it moves with the leaf that it looks at. */
-static void move_views(struct graph *g, value_id leaf, size_t from, size_t to)
+/* The leaves go to their places. A view of a weight carries its own offset: it moves with the leaf that it looks at. */
+static void move_leaves(struct graph *g, const struct weights *w)
 {
+    OWNED(free) size_t *by = must_alloc(sizeof(*by) * g->n_values); /* by leaf: how far, modulo 2^64 */
+
+    for (int i = 0; i < w->n; i++) {
+        value_id leaf = w->entry[i].leaf_value;
+
+        if (leaf)
+            by[leaf] = w->entry[i].offset - g->values[leaf].offset;
+    }
     for (uint32_t v = 1; v < g->n_values; v++) {
         uint32_t root = v;
 
         while (g->values[root].view_of)
             root = g->values[root].view_of;
-        if (root == leaf && v != leaf)
-            g->values[v].offset = g->values[v].offset - from + to;
+        g->values[v].offset += by[root];
     }
 }
 
@@ -161,14 +168,7 @@ void weights_layout(struct weights *w, struct build *b)
     }
     w->bytes = at;
     w->laid_out = true;
-    for (int i = 0; i < w->n; i++) {
-        value_id leaf = w->entry[i].leaf_value;
-
-        if (!leaf)
-            continue;
-        move_views(b->graph, leaf, b->graph->values[leaf].offset, w->entry[i].offset);
-        b->graph->values[leaf].offset = w->entry[i].offset;
-    }
+    move_leaves(b->graph, w);
     if (b->graph->bytes[AT_WEIGHT] < at)
         b->graph->bytes[AT_WEIGHT] = at;
 }

@@ -8,14 +8,14 @@
 #include "engine/layers/layer.h"
 
 struct weight_entry {
-    const char *layer;  /* leaf's name: "inner/dense_1" */
-    const char *name;   /* "kernel" */
-    const char *path;   /* "inner/dense_1/kernel": key of its random numbers */
-    int leaf;           /* index of the leaf in model.layers; -1 if weights.layers is not set */
+    const char *layer; /* leaf's name: "inner/dense_1" */
+    const char *name;  /* "kernel" */
+    const char *path;  /* "inner/dense_1/kernel": key of its random numbers */
+    int leaf;          /* index of the leaf in model.layers; -1 if weights.layers is not set */
     struct shape shape;
     const struct object *init;
     bool trainable;
-    size_t offset;      /* bytes into AT_WEIGHT once laid out */
+    size_t offset;                /* bytes into AT_WEIGHT once laid out */
     value_id leaf_value, current; /* of the build under way */
     bool regularized;             /* in the build under way: regularize() has added its penalty */
     uint64_t hash;                /* of the path, so that finding a weight compares numbers */
@@ -29,7 +29,8 @@ struct weights {
     size_t trainable_bytes, bytes; /* flat parts */
     const struct layer *layers;    /* model.layers, set by model_build before the first layer is called: gives entry.leaf */
     int n_layers;
-    struct shape input; /* of the model's only input in the first build: what a Sequential that does not say it was given; rank 0: none */
+    struct shape
+        input; /* of the model's only input in the first build: what a Sequential that does not say it was given; rank 0: none */
 };
 
 struct weights *weights_new(void);

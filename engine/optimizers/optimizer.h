@@ -9,17 +9,17 @@
 #include "engine/base/field.h"
 #include "engine/ops/ops.h"
 
-struct update {   /* one parameter group */
-    value_id w, g; // (n) flat
-    value_id rate; /* scalar F32: the rate of this step, decay applied */
-    value_id step; /* scalar F32: 1 at the first update */
+struct update {           /* one parameter group */
+    value_id w, g;        // (n) flat
+    value_id rate;        /* scalar F32: the rate of this step, decay applied */
+    value_id step;        /* scalar F32: 1 at the first update */
     const value_id *slot; // (n) each, in the order of the slots in use
 };
 
 #define MAX_SLOTS 4
 struct slot_type {
-    const char *name;    /* as in Keras' files: adam/<variable>_momentum */
-    bool at_the_end;     /* in files all of this slot follow the others (Adam's velocity_hat) instead of interleaving by weight */
+    const char *name; /* as in Keras' files: adam/<variable>_momentum */
+    bool at_the_end;  /* in files all of this slot follow the others (Adam's velocity_hat) instead of interleaving by weight */
 };
 
 struct optimizer {
@@ -41,8 +41,8 @@ struct optimizer_spec {
     const struct optimizer *type;
     const void *config;
     struct optimizer_common common;
-    int n_slots;          /* in use */
-    int slot[MAX_SLOTS];  /* index into type->slots of each slot in use */
+    int n_slots;             /* in use */
+    int slot[MAX_SLOTS];     /* index into type->slots of each slot in use */
     const struct json *json; /* canonical configuration, for files; borrowed from the document */
 };
 

@@ -24,8 +24,8 @@ struct kernel {
 };
 
 struct device_options {
-    int threads;       /* of a CPU lane's team; fixed for the device's life */
-    const char *simd;  /* "v2", "v3", "v4", or NULL for the best that the CPU has */
+    int threads;      /* of a CPU lane's team; fixed for the device's life */
+    const char *simd; /* "v2", "v3", "v4", or NULL for the best that the CPU has */
 };
 
 struct backend {
@@ -46,7 +46,7 @@ struct backend {
     void (*put)(struct device *d, void *to, const void *host, size_t bytes);   /* enqueue */
     void (*get)(struct device *d, void *host, const void *from, size_t bytes); /* enqueue */
     enum status (*sync)(struct device *d, struct problem *problem);            /* first failure since last */
-    enum status (*record_begin)(struct device *d);                            /* these three are optional */
+    enum status (*record_begin)(struct device *d);                             /* these three are optional */
     enum status (*record_end)(struct device *d, void **ret);
     void (*replay)(struct device *d, void *recording);
 };

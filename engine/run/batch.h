@@ -5,14 +5,15 @@
 #ifndef HORN_RUN_BATCH_H
 #define HORN_RUN_BATCH_H
 
+#include "engine/base/scope.h"
 #include "engine/graph/shape.h"
 
 #define MAX_ARRAYS 64
 
 struct source_array {
-    const char *name;  /* "mnist/x_train", for messages */
-    enum dtype type;   /* as gather delivers it: F32 (also for stored float64), U8, I32 (also for int64, checked), BOOL as U8 */
-    struct shape row;  /* without the batch axis */
+    const char *name; /* "mnist/x_train", for messages */
+    enum dtype type;  /* as gather delivers it: F32 (also for stored float64), U8, I32 (also for int64, checked), BOOL as U8 */
+    struct shape row; /* without the batch axis */
 };
 
 struct source {
@@ -24,8 +25,10 @@ struct source {
     struct source *(*close)(struct source *s);
 };
 
-static inline struct source *source_close(struct source *s) { return s ? s->close(s) : NULL; }
-#include "engine/base/scope.h"
+static inline struct source *source_close(struct source *s)
+{
+    return s ? s->close(s) : NULL;
+}
 DEFINE_OWNED(struct source, source_close)
 
 #endif

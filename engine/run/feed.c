@@ -4,9 +4,15 @@
 #include <math.h>
 #include <string.h>
 
-int64_t feed_steps(const struct feed *f) { return (f->rows + f->batch - 1) / f->batch; }
+int64_t feed_steps(const struct feed *f)
+{
+    return (f->rows + f->batch - 1) / f->batch;
+}
 
-static int64_t rest(const struct feed *f) { return f->rows % f->batch; }
+static int64_t rest(const struct feed *f)
+{
+    return f->rows % f->batch;
+}
 
 static void describe_arrays(struct feed *f, const struct model *model)
 {
@@ -68,7 +74,8 @@ enum status feed_start(struct feed *f, const struct regions *regions, void *aren
     return ST_OK;
 }
 
-static enum status put_array(struct feed *f, struct program *p, value_id v, int array, const int64_t *row, struct problem *problem)
+static enum status put_array(struct feed *f, struct program *p, value_id v, int array, const int64_t *row,
+                             struct problem *problem)
 {
     struct source *s = f->source;
     size_t bytes = value_bytes(&p->graph->values[v]);
@@ -94,7 +101,9 @@ static int64_t class_of(const void *row, enum dtype type, int64_t n)
     double largest = -INFINITY;
 
     for (int64_t i = 0; i < n; i++) {
-        double x = type == F32 ? (double)((const float *)row)[i] : type == I32 ? ((const int32_t *)row)[i] : ((const uint8_t *)row)[i];
+        double x = type == F32   ? (double)((const float *)row)[i]
+                   : type == I32 ? ((const int32_t *)row)[i]
+                                 : ((const uint8_t *)row)[i];
 
         if (n == 1)
             return llrint(x);
@@ -134,7 +143,7 @@ enum status feed_step(struct feed *f, int64_t step, const int64_t *order, struct
     struct source *s = f->source;
     int weight = s->n_inputs + s->n_targets;
     CLEAN(free_owned) int64_t *own = NULL;
-    const int64_t *row = order + begin;
+    const int64_t *row = order ? order + begin : NULL;
 
     if (!order) {
         own = must_alloc(sizeof *own * (size_t)p->batch);

@@ -8,14 +8,14 @@
 
 struct feed {
     struct source *source;
-    const struct fit_spec *spec;    /* class weights, which outputs have sample weights */
-    const struct data_spec *data;   /* of spec: training or validation arrays */
-    struct program *program[2];     /* [0] batch rows, [1] the rest; either may be NULL */
+    const struct fit_spec *spec;  /* class weights, which outputs have sample weights */
+    const struct data_spec *data; /* of spec: training or validation arrays */
+    struct program *program[2];   /* [0] batch rows, [1] the rest; either may be NULL */
     struct array_shape x[MAX_ARRAYS], y[MAX_ARRAYS], w[MAX_ARRAYS];
-    int64_t first, rows, batch;     /* rows first .. first + rows - 1 of the source */
-    void *staging;                  /* for devices whose memory the host cannot write; one input */
+    int64_t first, rows, batch; /* rows first .. first + rows - 1 of the source */
+    void *staging;              /* for devices whose memory the host cannot write; one input */
     size_t staging_bytes;
-    float *class_weight;            // (batch)
+    float *class_weight; // (batch)
 };
 
 /* Number of steps: whole batches and one more for a rest. */

@@ -15,7 +15,7 @@ struct predictor {
     struct prepare *const *prepare;
     const struct backend *backend;
     struct device *device;
-    struct regions regions;  /* weights borrowed, state owned */
+    struct regions regions; /* weights borrowed, state owned */
     struct array_shape x[MAX_ARRAYS];
     struct shape y[MAX_ARRAYS]; /* rows */
     struct program *bucket[N_BUCKETS];
@@ -74,7 +74,8 @@ enum status predictor_new(const struct model *m, struct weights *layout, const v
     }
     TRY(open_bucket(p, 0, problem));
     if (p->layout->bytes != layout->bytes)
-        return fail(problem, ST_INTERNAL, m->name, "the weights take %zu bytes, their region has %zu", p->layout->bytes, layout->bytes);
+        return fail(problem, ST_INTERNAL, m->name, "the weights take %zu bytes, their region has %zu", p->layout->bytes,
+                    layout->bytes);
     for (int i = 0; i < m->n_outputs; i++)
         p->y[i] = row_of(&p->bucket[0]->graph->values[p->bucket[0]->outputs[i]].shape);
     p->flops = p->bucket[0]->plan->report.flops;
@@ -94,9 +95,18 @@ struct predictor *predictor_free(struct predictor *p)
     return free_null(p);
 }
 
-struct shape predictor_input(const struct predictor *p, int i) { return p->x[i].row; }
-struct shape predictor_output(const struct predictor *p, int i) { return p->y[i]; }
-double predictor_flops(const struct predictor *p) { return p->flops; }
+struct shape predictor_input(const struct predictor *p, int i)
+{
+    return p->x[i].row;
+}
+struct shape predictor_output(const struct predictor *p, int i)
+{
+    return p->y[i];
+}
+double predictor_flops(const struct predictor *p)
+{
+    return p->flops;
+}
 
 /* Smallest bucket that holds n rows, the largest for more. */
 static int bucket_for(int64_t n)

@@ -55,6 +55,27 @@ static void emit_state(struct maker *m)
     }
 }
 
+static bool only_embeddings_read(const struct model *model, int input)
+{
+    for (int i = 0; i < model->n_calls; i++)
+        for (int k = 0; k < model->calls[i].n_in; k++)
+            if (model->calls[i].in[k].call < 0 && model->calls[i].in[k].index == input &&
+                strcmp(model->layers[model->calls[i].layer].type->keras, "Embedding") != 0)
+                return false;
+    return true;
+}
+
+/* Data of whole numbers as float32, as Keras casts it; indices of an Embedding stay exact. */
+static value_id as_float(struct maker *m, int input, value_id x)
+{
+    struct formula f = {0};
+
+    if (build_failed(&m->b) || value_of(&m->b, x)->type == F32 || only_embeddings_read(m->r->model, input))
+        return x;
+    f_out(&f, f_in(&f));
+    return emit_formula(&m->b, &f, &x);
+}
+
 static enum status emit_model(struct maker *m)
 {
     const struct program_request *r = m->r;
@@ -70,7 +91,7 @@ static enum status emit_model(struct maker *m)
         TRY(shape_checked(&shape, model->inputs[i].name, m->problem));
         m->p->x[i] = input(&m->b, r->x[i].type, &shape);
         m->b.origin = model->inputs[i].name;
-        x[i] = prepare_build(r->prepare ? r->prepare[i] : NULL, &m->b, m->p->x[i]);
+        x[i] = as_float(m, i, prepare_build(r->prepare ? r->prepare[i] : NULL, &m->b, m->p->x[i]));
     }
     TRY(build_status(&m->b, m->problem));
     in = tuple_make(&m->b, model->n_inputs, x, mask);
@@ -138,7 +159,8 @@ static enum status emit_weights(struct maker *m, int i)
         m->p->class_weight = classes = input(&m->b, F32, &shape);
     }
     if (sample && classes && r->model->dialect == DIALECT_KERAS_3)
-        return fail(m->problem, ST_INVALID, "/fit/class_weight", "class_weight and sample_weight exclude each other in Keras 3");
+        return fail(m->problem, ST_INVALID, "/fit/class_weight",
+                    "class_weight and sample_weight exclude each other in Keras 3");
     if (!sample || (classes && r->model->dialect != DIALECT_KERAS_1 && shape_of(&m->b, sample).rank > 1))
         m->output[i].w = classes;
     else if (!classes || r->model->dialect == DIALECT_KERAS_1)
@@ -195,11 +217,30 @@ static const char *free_label(struct maker *m, const char *label)
     return name;
 }
 
+static bool label_taken(const struct maker *m, const char *label)
+{
+    for (int i = 0; i < m->p->n_metrics; i++)
+        if (strcmp(m->p->metric_names[i], label) == 0)
+            return true;
+    return false;
+}
+
 static void metric_name(struct maker *m, const char *label)
 {
     const char *name = free_label(m, label);
 
     m->p->metric_names[m->p->n_metrics++] = name;
+}
+
+/* With several outputs the output's name stands before the label. In Keras 3 a weighted metric whose name is taken is called so. */
+static void output_metric_name(struct maker *m, int i, const char *label, bool weighted)
+{
+    const char *prefix = m->r->model->n_outputs > 1 ? arena_print(m->mem, "%s_", m->r->model->output_names[i]) : "";
+    const char *name = arena_print(m->mem, "%s%s", prefix, label);
+
+    if (weighted && m->r->model->dialect == DIALECT_KERAS_3 && label_taken(m, name))
+        name = arena_print(m->mem, "%sweighted_%s", prefix, label);
+    metric_name(m, name);
 }
 
 static enum status resolve_metrics(struct maker *m)
@@ -226,8 +267,7 @@ static enum status resolve_metrics(struct maker *m)
             TRY(metric_parse(spec->metrics[k], m->mem, spec->metric_pointers[k], (int)r->model->dialect, spec->loss, &y, &p, s,
                              m->problem));
             s->weighted = spec->metric_weighted[k];
-            metric_name(m, r->model->n_outputs > 1 ? arena_print(m->mem, "%s_%s", r->model->output_names[i], s->label)
-                                                   : s->label);
+            output_metric_name(m, i, s->label, s->weighted);
         }
     }
     return ST_OK;

@@ -24,9 +24,9 @@ struct program_request {
     struct prepare *const *prepare;     /* per input, or NULL */
     enum program_mode mode;
     int64_t batch;
-    const struct array_shape *x, *y;    /* per input; per output (y NULL for PREDICT) */
-    const struct array_shape *w;        /* per output, rank -1 in row: none; NULL: none at all */
-    bool class_weights;                 /* one more weight vector (batch) for output 0 */
+    const struct array_shape *x, *y; /* per input; per output (y NULL for PREDICT) */
+    const struct array_shape *w;     /* per output, rank -1 in row: none; NULL: none at all */
+    bool class_weights;              /* one more weight vector (batch) for output 0 */
     struct weights *weights;
 };
 
@@ -37,11 +37,11 @@ struct program {
     int64_t batch;
     enum program_mode mode;
     int n_x, n_y;
-    value_id *x, *y, *w, class_weight; /* AT_INPUT leaves; w[i] 0 where there are none */
-    value_id *outputs;                 /* kept */
-    value_id loss, ok;                 /* kept scalars; ok only in TRAIN */
+    value_id *x, *y, *w, class_weight;          /* AT_INPUT leaves; w[i] 0 where there are none */
+    value_id *outputs;                          /* kept */
+    value_id loss, ok;                          /* kept scalars; ok only in TRAIN */
     value_id updates, rate, seed, accumulators; /* AT_STATE leaves: I64, F32, I64, F64 (2 n_metrics) */
-    int n_metrics;                     /* "loss" first, then "<output>_loss" with several outputs, then the metrics */
+    int n_metrics;                              /* "loss" first, then "<output>_loss" with several outputs, then the metrics */
     const char **metric_names;
 };
 

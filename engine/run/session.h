@@ -17,7 +17,7 @@ struct session {
     void *base[N_REGIONS]; /* TEMP and INPUT are owned; the others are the caller's regions */
     void *scratch;
     bool owns_arena;
-    void **pointers;       /* in and out addresses of every step, worked out once */
+    void **pointers; /* in and out addresses of every step, worked out once */
     struct kernel_call *calls;
 };
 

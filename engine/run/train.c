@@ -44,14 +44,17 @@ struct fit {
     const char **names;
     double *values;
     int n_names;
-    bool diverged;     /* a NaN loss that a callback takes as the end */
-    double began;      /* clock at the first step of this attempt's epoch */
-    double ended;      /* clock behind the last one; 0 before */
+    bool diverged; /* a NaN loss that a callback takes as the end */
+    double began;  /* clock at the first step of this attempt's epoch */
+    double ended;  /* clock behind the last one; 0 before */
     int64_t began_step;
     double reported;
 };
 
-static struct program *any_program(const struct feed *f) { return f->program[0] ? f->program[0] : f->program[1]; }
+static struct program *any_program(const struct feed *f)
+{
+    return f->program[0] ? f->program[0] : f->program[1];
+}
 
 static const struct callback *callback_of(const struct fit *f, int i)
 {
@@ -80,8 +83,8 @@ static enum status split_rows(struct fit *f)
         kept = (int64_t)floor((double)rows * (1 - spec->validation_split));
         if (kept < 1 || kept == rows)
             return fail(f->problem, ST_INVALID, "/fit/validation_split",
-                        "a validation_split of %g leaves %lld of %lld rows for training and %lld for validation", spec->validation_split,
-                        (long long)kept, (long long)rows, (long long)(rows - kept));
+                        "a validation_split of %g leaves %lld of %lld rows for training and %lld for validation",
+                        spec->validation_split, (long long)kept, (long long)rows, (long long)(rows - kept));
         f->train.rows = kept;
         f->test.source = f->s->train;
         f->test.data = &spec->data;
@@ -189,7 +192,8 @@ static enum status first_values(struct fit *f)
         if (start->best)
             memcpy(f->best, start->best, f->weight_bytes);
         if (start->n_accumulators != f->n_sums || start->callbacks_bytes != f->state_bytes)
-            return fail(f->problem, ST_STORAGE, "checkpoint", "the checkpoint holds %d metric sums and %llu bytes of callbacks, this job %d and %zu",
+            return fail(f->problem, ST_STORAGE, "checkpoint",
+                        "the checkpoint holds %d metric sums and %llu bytes of callbacks, this job %d and %zu",
                         start->n_accumulators, (unsigned long long)start->callbacks_bytes, f->n_sums, f->state_bytes);
         memcpy(f->sums, start->accumulators, sizeof(double) * (size_t)f->n_sums);
         memcpy(f->states, start->callbacks, f->state_bytes);
@@ -343,10 +347,11 @@ static enum status explain_divergence(struct fit *f, struct program *p, double l
     const struct node *n = &p->graph->nodes[bad];
 
     return fail(f->problem, ST_INVALID, bad && n->origin ? n->origin : "loss",
-                "training diverged: at epoch %d, step %lld (of %lld) the first NaN or Inf came from %s (%s), loss %g; the weights are those before that step. "
+                "training diverged: at epoch %d, step %lld (of %lld) the first NaN or Inf came from %s (%s), loss %g; the "
+                "weights are those before that step. "
                 "Try a smaller learning_rate or clipnorm, and look for NaN in the data",
-                f->epoch + 1, (long long)f->step + 1, (long long)feed_steps(&f->train), bad && n->origin ? n->origin : "the loss",
-                bad ? n->op->name : "loss", loss);
+                f->epoch + 1, (long long)f->step + 1, (long long)feed_steps(&f->train),
+                bad && n->origin ? n->origin : "the loss", bad ? n->op->name : "loss", loss);
 }
 
 static void run_step_callbacks(struct fit *f, double loss)
@@ -485,7 +490,8 @@ static enum status epoch_callbacks(struct fit *f, bool validated)
 static enum status end_epoch(struct fit *f, bool *leave, enum fit_end *end)
 {
     struct program *p = any_program(&f->train);
-    bool validated = f->validates && (f->epoch + 1) % f->s->fit->validation_freq == 0;
+    /* After a NaN there is nothing to validate; nor could a stop in the middle of it be told from an ordinary one. */
+    bool validated = f->validates && !f->diverged && (f->epoch + 1) % f->s->fit->validation_freq == 0;
 
     if (validated)
         TRY(validate(f, leave, end));

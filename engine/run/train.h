@@ -17,10 +17,10 @@ struct fit_setup {
     struct device *device;
     uint64_t seed;
     struct source *train;
-    struct source *validation;       /* NULL: none, or split from train */
-    const struct snapshot *start;    /* NULL: fresh weights; else weights, slots and counters to go on from. With resume false
+    struct source *validation;    /* NULL: none, or split from train */
+    const struct snapshot *start; /* NULL: fresh weights; else weights, slots and counters to go on from. With resume false
                                       * (a version to continue from): weights, slots, updates and, where compile says none, rate */
-    bool resume;                     /* start is a checkpoint of this very job */
+    bool resume;                  /* start is a checkpoint of this very job */
 };
 
 enum fit_end { FIT_DONE, FIT_CANCELLED, FIT_STOPPED /* checkpointed, to go on later */ };

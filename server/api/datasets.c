@@ -94,8 +94,12 @@ static enum status get(struct request *r, const void *body, struct reply *reply,
     return reply_json(reply, 200, describe(&row));
 }
 
-static enum status delete (struct request *r, const void *body, struct reply *reply, struct problem *problem) {
-    (void)body; TRY(datasets_delete(r->server->db, r->param[0], problem)); reply->code = 204; return ST_OK;
+static enum status remove_dataset(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    (void)body;
+    TRY(datasets_delete(r->server->db, r->param[0], problem));
+    reply->code = 204;
+    return ST_OK;
 }
 
 const struct endpoint endpoint_dataset_put = {.method = "PUT",
@@ -116,4 +120,4 @@ const struct endpoint endpoint_dataset_delete = {.method = "DELETE",
                                                  .path = "/api/v1/datasets/{name}",
                                                  .operation = "deleteDataset",
                                                  .flags = ENDPOINT_SLOW,
-                                                 .handle = delete};
+                                                 .handle = remove_dataset};

@@ -224,6 +224,25 @@ static enum status enqueue(struct request *r, const struct job_body *body, const
     return status;
 }
 
+static enum status reply_accepted(struct request *r, struct reply *reply, int64_t id, struct problem *problem)
+{
+    snprintf(reply->location, sizeof reply->location, "/api/v1/jobs/%lld", (long long)id);
+    return reply_job(r, reply, 202, id, problem);
+}
+
+/* The job that an earlier post with the same Idempotency-Key made; 0: none. */
+static enum status posted_before(const struct request *r, int64_t *id, struct problem *problem)
+{
+    size_t n = r->idempotency_key ? strlen(r->idempotency_key) : 0;
+
+    *id = 0;
+    if (!r->idempotency_key)
+        return ST_OK;
+    if (n < 1 || n > 255)
+        return fail(problem, ST_INVALID, "Idempotency-Key", "the key has %zu bytes, it must have 1 to 255", n);
+    return jobs_find_key(r->server->db, r->idempotency_key, id, problem);
+}
+
 static enum status post(struct request *r, const void *given, struct reply *reply, struct problem *problem)
 {
     static const char *const known[] = {"dry_run", NULL};
@@ -234,9 +253,9 @@ static enum status post(struct request *r, const void *given, struct reply *repl
 
     TRY(request_query_only(r, known, problem));
     TRY(request_query_bool(r, "dry_run", &dry, problem));
-    if (r->idempotency_key && (!*r->idempotency_key || strlen(r->idempotency_key) > 255))
-        return fail(problem, ST_INVALID, "Idempotency-Key", "the key has %zu bytes, it must have 1 to 255",
-                    strlen(r->idempotency_key));
+    TRY(posted_before(r, &id, problem));
+    if (id && !dry)
+        return reply_accepted(r, reply, id, problem);
     TRY(check_device(r, body->device, problem));
     TRY(work_open(r->server->db, body, &w, problem));
     if (dry)
@@ -248,8 +267,7 @@ static enum status post(struct request *r, const void *given, struct reply *repl
     if (r->server->lanes)
         lanes_notify(r->server->lanes);
     log_event(LOG_INFO, id, "queued: %s of %s", work_names[w->type], w->name);
-    snprintf(reply->location, sizeof reply->location, "/api/v1/jobs/%lld", (long long)id);
-    return reply_job(r, reply, 202, id, problem);
+    return reply_accepted(r, reply, id, problem);
 }
 
 /* --- the others -------------------------------------------------------------------------------------------------------------------- */

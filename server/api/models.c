@@ -109,8 +109,11 @@ static enum status import(struct request *r, const void *body, struct reply *rep
     return reply_json(reply, 201, j);
 }
 
-static enum status delete (struct request *r, const void *body, struct reply *reply, struct problem *problem) {
-    (void)body; TRY(models_delete(r->server->db, r->param[0], problem)); registry_forget(r->server->registry, r->param[0]);
+static enum status remove_model(struct request *r, const void *body, struct reply *reply, struct problem *problem)
+{
+    (void)body;
+    TRY(models_delete(r->server->db, r->param[0], problem));
+    registry_forget(r->server->registry, r->param[0]);
     reply->code = 204;
     return ST_OK;
 }
@@ -149,8 +152,11 @@ const struct endpoint endpoint_model_put = {.method = "PUT",
                                             .operation = "putModel",
                                             .flags = ENDPOINT_SLOW | ENDPOINT_UPLOAD,
                                             .handle = import};
-const struct endpoint endpoint_model_delete = {
-    .method = "DELETE", .path = "/api/v1/models/{name}", .operation = "deleteModel", .flags = ENDPOINT_SLOW, .handle = delete};
+const struct endpoint endpoint_model_delete = {.method = "DELETE",
+                                               .path = "/api/v1/models/{name}",
+                                               .operation = "deleteModel",
+                                               .flags = ENDPOINT_SLOW,
+                                               .handle = remove_model};
 const struct endpoint endpoint_version_get = {
     .method = "GET", .path = "/api/v1/models/{name}/versions/{n}", .operation = "getVersion", .handle = get_version};
 const struct endpoint endpoint_version_file = {.method = "GET",

@@ -30,7 +30,7 @@ static bool wants_npy(const struct request *r)
 
 static enum status answer(struct request *r, int64_t number, struct reply *reply, struct problem *problem)
 {
-    CLEAN(call_done) struct call c = {.registry = r->server->registry};
+    CLEAN(call_done) struct call c = {.registry = r->server->registry, .tensors.ending = &r->server->ending};
     bool npy = request_is(r, "application/x-npy");
     double began = clock_seconds();
 

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define MAX_ANSWER (16 << 20)
 
 static const char *program; /* set once at start */
+static atomic_bool stopping;
 
 struct child {
     pid_t pid;
@@ -70,7 +72,7 @@ static enum status start(const char *folder, char *const argv[], char *const env
     return ST_OK;
 }
 
-/* All that the child writes, until it closes its end. false: the time is over. */
+/* All that the child writes, until it closes its end. false: the time is over, or the daemon's. */
 static bool read_answer(const struct child *c, double deadline, struct text *t)
 {
     char block[65536];
@@ -79,9 +81,9 @@ static bool read_answer(const struct child *c, double deadline, struct text *t)
         double left = deadline - clock_seconds();
         struct pollfd p = {.fd = c->answer, .events = POLLIN};
 
-        if (left <= 0)
+        if (left <= 0 || atomic_load(&stopping))
             return false;
-        int rc = poll(&p, 1, left > 60 ? 60000 : (int)(left * 1000) + 1);
+        int rc = poll(&p, 1, left > 0.1 ? 100 : (int)(left * 1000) + 1);
         if (rc < 0 && errno != EINTR)
             return true;
         if (rc <= 0)
@@ -174,6 +176,11 @@ void ingest_program(const char *path)
     program = path;
 }
 
+void ingest_stop(bool stop)
+{
+    atomic_store(&stopping, stop);
+}
+
 enum status ingest_run(const char *folder, const char *format, const char *array, const char *where,
                        const struct ingest_limits *limits, struct arena *mem, struct ingest_answer *ret,
                        struct problem *problem)
@@ -196,6 +203,8 @@ enum status ingest_run(const char *folder, const char *format, const char *array
                     libraries ? (char *)arena_print(mem, "LD_LIBRARY_PATH=%s", libraries) : NULL,
                     NULL};
 
+    if (atomic_load(&stopping))
+        return fail(problem, ST_BUSY, where, "the daemon is stopping");
     TRY(start(folder, argv, envp, format, !array, where, limits, &c, problem));
     /* Wall time is no measure of work: four times the processor's, and some for a busy disk. */
     if (!read_answer(&c, clock_seconds() + 4.0 * limits->seconds + 30, &t))
@@ -203,8 +212,11 @@ enum status ingest_run(const char *folder, const char *format, const char *array
     (void)close(c.answer);
     while (waitpid(c.pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (t.length == 0 || t.s[t.length - 1] != '\n')
+    if (t.length == 0 || t.s[t.length - 1] != '\n') {
+        if (atomic_load(&stopping))
+            return fail(problem, ST_BUSY, where, "the daemon is stopping");
         return how_it_died(status, where, limits, problem);
+    }
     return parse_answer(&t, where, mem, ret, problem);
 }
 

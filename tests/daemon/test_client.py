@@ -36,6 +36,7 @@ def every_command_does_what_its_help_says():
         assert json.loads(horn(d, "predict", "small", request))["version"] == 1
         np.save(path, np.ones((1, 4), "float32"))
         assert len(json.loads(horn(d, "predict", "small", path))["outputs"]) == 1
+        assert "seed 9223372036854775807\n" in horn(d, "submit", "-", stdin=json.dumps({**small_job(), "seed": 2**63 - 1}))
         id = d.submit(small_job(epochs=100000))
         assert f"job {id} is " in horn(d, "cancel", str(id))
 

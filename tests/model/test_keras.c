@@ -218,6 +218,43 @@ TEST(layers_may_stand_before_those_they_read)
     CHECK_TEXT(t.s, "a(x) b(0) -> b 1 b_1 1");
 }
 
+#define K3_TENSOR(layer)                                                                                                    \
+    "{\"class_name\":\"__keras_tensor__\",\"config\":{\"shape\":[null,4],\"dtype\":\"float32\",\"keras_history\":[\"" layer \
+    "\",0,0]}}"
+
+TEST(operations_that_only_make_masks_are_left_out_where_a_file_names_no_modules)
+{
+    CLEAN(text_done) struct text t = text_make(4096);
+    OWNED(model_free)
+    struct model *m = model_text(FUNCTIONAL(
+        F_INPUT
+        ",{\"class_name\":\"Embedding\",\"name\":\"e\",\"config\":{\"input_dim\":9,\"output_dim\":4,\"mask_zero\":true},"
+        "\"inbound_nodes\":[{\"args\":[" K3_TENSOR(
+            "x") "],\"kwargs\":{}}]}"
+                 ",{\"class_name\":\"NotEqual\",\"name\":\"n\",\"config\":{\"name\":\"n\"},"
+                 "\"inbound_nodes\":[{\"args\":[" K3_TENSOR(
+                     "x") ",0],\"kwargs\":{}}]}"
+                          ",{\"class_name\":\"LSTM\",\"name\":\"l\",\"config\":{\"units\":4},"
+                          "\"inbound_nodes\":[{\"args\":[" K3_TENSOR("e") "],\"kwargs\":{\"mask\":" K3_TENSOR("n") "}}]}",
+        "[\"x\",0,0]", "[\"l\",0,0]"));
+
+    calls_text(m, &t);
+    CHECK_TEXT(t.s, "e(x) l(0) -> l 1");
+}
+
+TEST(a_list_of_masks_among_the_named_arguments_of_a_call_is_not_read)
+{
+    CLEAN(text_done) struct text t = text_make(4096);
+    OWNED(model_free)
+    struct model *m = model_text(FUNCTIONAL(
+        F_INPUT ",{\"class_name\":\"Dense\",\"name\":\"a\",\"config\":{\"units\":4},"
+                "\"inbound_nodes\":[{\"args\":[" K3_TENSOR("x") "],\"kwargs\":{\"mask\":[null," K3_TENSOR("x") "]}}]}",
+        "[\"x\",0,0]", "[\"a\",0,0]"));
+
+    calls_text(m, &t);
+    CHECK_TEXT(t.s, "a(x) -> a 0");
+}
+
 struct refusal {
     const char *text;
     enum status status;

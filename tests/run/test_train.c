@@ -40,7 +40,10 @@ static unsigned poll_recorder(struct sink *s)
     return ++r->polls == r->stop_after ? POLL_STOP : POLL_GO;
 }
 
-static void ignore_progress(struct sink *s, const struct progress *p) { (void)s, (void)p; }
+static void ignore_progress(struct sink *s, const struct progress *p)
+{
+    (void)s, (void)p;
+}
 
 static enum status record_epoch(struct sink *s, int epoch, int n, const char *const *names, const double *values,
                                 struct problem *problem)
@@ -67,17 +70,23 @@ static enum status record_checkpoint(struct sink *s, const struct snapshot *now,
     r->kept.weights = r->weights = copy_of(now->weights, now->layout->bytes);
     r->kept.slots = r->slots = copy_of(now->slots, slots);
     r->kept.callbacks = r->callbacks = copy_of(now->callbacks, now->callbacks_bytes);
+    if (now->best)
+        r->kept.best = r->best = copy_of(now->best, now->layout->bytes);
     r->kept.accumulators = r->sums = copy_of(now->accumulators, sizeof(double) * (size_t)now->n_accumulators);
     return ST_OK;
 }
 
-static enum status ignore_file(struct sink *s, const char *name, bool weights_only, const struct snapshot *now, struct problem *problem)
+static enum status ignore_file(struct sink *s, const char *name, bool weights_only, const struct snapshot *now,
+                               struct problem *problem)
 {
     (void)s, (void)name, (void)weights_only, (void)now, (void)problem;
     return ST_OK;
 }
 
-static void ignore_note(struct sink *s, const char *line) { (void)s, (void)line; }
+static void ignore_note(struct sink *s, const char *line)
+{
+    (void)s, (void)line;
+}
 
 static enum status record_result(void *context, const struct snapshot *last, struct problem *problem)
 {
@@ -91,8 +100,9 @@ static enum status record_result(void *context, const struct snapshot *last, str
 
 static struct recorder recorder(int stop_after)
 {
-    return (struct recorder){.sink = {poll_recorder, ignore_progress, record_epoch, record_checkpoint, ignore_file, ignore_note},
-                             .stop_after = stop_after};
+    return (struct recorder){
+        .sink = {poll_recorder, ignore_progress, record_epoch, record_checkpoint, ignore_file, ignore_note},
+        .stop_after = stop_after};
 }
 
 static void recorder_done(struct recorder *r)
@@ -101,6 +111,7 @@ static void recorder_done(struct recorder *r)
     free_null(r->slots);
     free_null(r->callbacks);
     free_null(r->sums);
+    free_null(r->best);
     free_null(r->result);
 }
 
@@ -214,8 +225,46 @@ TEST(a_run_stopped_anywhere_and_resumed_ends_with_the_bits_of_an_undisturbed_one
         CHECK_INT(bench_run(&b, &first, NULL, 3), FIT_STOPPED);
         CHECK_INT(bench_run(&b, &second, &first.kept, 3), FIT_DONE);
         if (memcmp(whole.result, second.result, whole.result_bytes) != 0)
-            fail_msg("stopped at poll %d (epoch %d, step %lld): other bits", stops[i], first.kept.epoch, (long long)first.kept.step);
+            fail_msg("stopped at poll %d (epoch %d, step %lld): other bits", stops[i], first.kept.epoch,
+                     (long long)first.kept.step);
         CHECK(whole.last[0] == second.last[0] && whole.last[3] == second.last[3]);
+        recorder_done(&first);
+        recorder_done(&second);
+    }
+    recorder_done(&whole);
+    bench_close(&b);
+}
+
+TEST(callbacks_and_best_weights_survive_a_stop)
+{
+    static const char callbacks[] = "[{\"class_name\":\"EarlyStopping\",\"config\":{\"monitor\":\"val_loss\",\"patience\":2,"
+                                    "\"restore_best_weights\":true}},"
+                                    "{\"class_name\":\"ReduceLROnPlateau\",\"config\":{\"monitor\":\"loss\",\"patience\":1,"
+                                    "\"min_delta\":10,\"factor\":0.5}}]";
+    struct bench b = {0};
+    struct problem problem = {0};
+    struct recorder whole = recorder(0);
+    struct json *list;
+
+    bench_open(&b, "api-spec/examples/fashion-mlp.json", 400, 6, 1);
+    CHECK_OK(json_parse(callbacks, strlen(callbacks), NULL, 0, &list, &problem));
+    json_put(json_get(b.json, "fit"), "callbacks", list);
+    fit_spec_done(b.fit);
+    CHECK_OK(fit_parse(json_get(b.json, "fit"), "/fit", "fit", b.model, b.mem, &b.fit, &problem));
+    b.fit->has_validation = false;
+    b.fit->validation_split = 0.2;
+    b.fit->epochs = 6;
+    b.compile->optimizer.common.learning_rate = 0.02; /* so large that val_loss rises again */
+    CHECK_INT(bench_run(&b, &whole, NULL, 3), FIT_DONE);
+    for (int stop = 1; stop < whole.polls; stop += 3) {
+        struct recorder first = recorder(stop), second = recorder(0);
+
+        CHECK_INT(bench_run(&b, &first, NULL, 3), FIT_STOPPED);
+        CHECK_INT(bench_run(&b, &second, &first.kept, 3), FIT_DONE);
+        CHECK_INT(second.epochs, whole.epochs);
+        if (memcmp(whole.result, second.result, whole.result_bytes) != 0)
+            fail_msg("stopped at poll %d (epoch %d, step %lld): other bits", stop, first.kept.epoch,
+                     (long long)first.kept.step);
         recorder_done(&first);
         recorder_done(&second);
     }

@@ -128,6 +128,10 @@ TEST(the_same_idempotency_key_gives_the_same_job)
     CHECK_OK(jobs_enqueue(db, &j, 1, &second, &existing, &problem)); /* not judged by the limit: it is no new job */
     CHECK(existing);
     CHECK_INT(second, first);
+    CHECK_OK(jobs_find_key(db, "k", &second, &problem));
+    CHECK_INT(second, first);
+    CHECK_OK(jobs_find_key(db, "another", &second, &problem));
+    CHECK_INT(second, 0);
 }
 
 TEST(a_row_holds_what_was_posted)
