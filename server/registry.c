@@ -309,6 +309,22 @@ static struct loaded *take(struct registry *g, const char *name, int64_t number)
     return l;
 }
 
+/* A row that is deleted while its file is being opened is answered by what there is then, not by the missing file. */
+static enum status load_row(struct registry *g, const char *name, int64_t number, struct arena *mem, struct version_row *row,
+                            struct loaded **ret, struct problem *problem)
+{
+    for (;;) {
+        int64_t id = row->id;
+        enum status status = load(g, row, ret, problem);
+
+        if (status != ST_STORAGE)
+            return status;
+        TRY(models_get(g->db, name, number, mem, row, problem));
+        if (row->id == id)
+            return status;
+    }
+}
+
 static enum status load_and_take(struct registry *g, const char *name, int64_t number, struct loaded **ret,
                                  struct problem *problem)
 {
@@ -319,7 +335,7 @@ static enum status load_and_take(struct registry *g, const char *name, int64_t n
     TRY(models_get(g->db, name, number, mem, &row, problem));
     l = take(g, name, row.version); /* somebody else may have loaded it while we waited */
     if (!l) {
-        TRY(load(g, &row, &l, problem));
+        TRY(load_row(g, name, number, mem, &row, &l, problem));
         pthread_mutex_lock(&g->lock);
         l->refs = 2; /* the table's and the caller's */
         l->listed = true;

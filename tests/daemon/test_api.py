@@ -156,7 +156,9 @@ def several_inputs_and_outputs_go_by_name():
 def a_queued_and_a_running_job_can_be_cancelled_twice():
     with Daemon(None, "--lanes", "1") as d:
         put_set(d, 5000)
-        first, second = d.submit(small_job(epochs=100000)), d.submit(small_job())
+        first = d.submit(small_job(epochs=100000))
+        d.wait(first, ("running",))
+        second = d.submit(small_job())
         assert d.job(second)["queue_position"] == 1
         for id in (second, first):
             for _ in range(2):

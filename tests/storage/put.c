@@ -8,7 +8,15 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "storage/ingest/ingest.h"
 #include "tests/test.h"
+
+/* `--ingest`, as hornd's main does it, for ingest_program("/proc/self/exe"). Before main, since the tests' main knows nothing of it. */
+__attribute__((constructor)) static void hidden_argument(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--ingest") == 0)
+        exit(ingest_main(argc, argv));
+}
 
 struct bench bench_make(void)
 {

@@ -208,14 +208,17 @@ TEST(uploads_at_the_same_time_leave_one_file_for_each_name)
     pthread_t thread[4];
     struct array_row row;
 
+    /* Not a plain fork: a lock of the allocator that another thread holds (ASan's) would never be free in the child. */
+    ingest_program("/proc/self/exe");
     for (int i = 0; i < 4; i++) {
         putter[i] = (struct putter){.b = &b, .n = i};
         CHECK_INT(pthread_create(&thread[i], NULL, put_often, &putter[i]), 0);
     }
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         CHECK_INT(pthread_join(thread[i], NULL), 0);
+    ingest_program(NULL);
+    for (int i = 0; i < 4; i++)
         CHECK_INT(putter[i].done, 4);
-    }
     BENCH_OK(datasets_get(b.db, "d", b.mem, &b.d, &b.problem));
     CHECK_INT(b.d.n_arrays, 2);
     CHECK_INT(scratch_files(&b.s, "datasets"), 2);

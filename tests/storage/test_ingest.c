@@ -672,13 +672,6 @@ TEST(the_child_makes_no_socket_and_no_process)
     CHECK_INT(in_jail(&b, try_system), 0);
 }
 
-/* As hornd's main does it. Before main, since the tests' main knows nothing of it. */
-__attribute__((constructor)) static void hidden_argument(int argc, char **argv)
-{
-    if (argc > 1 && strcmp(argv[1], "--ingest") == 0)
-        exit(ingest_main(argc, argv));
-}
-
 TEST(the_child_may_be_the_program_started_again)
 {
     CLEAN(bench_done) struct bench b = bench_make();
