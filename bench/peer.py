@@ -7,7 +7,7 @@ peer, name, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 os.sched_setaffinity(0, set(list(os.sched_getaffinity(0))[:threads]))
 os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), TF_CPP_MIN_LOG_LEVEL="3", JAX_PLATFORMS="cpu",
                   TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS="1", CUDA_VISIBLE_DEVICES="")
-EPOCHS, BUDGET = 6, 60.0
+EPOCHS, BUDGET = 6, 30.0
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from rows import ROWS
