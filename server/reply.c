@@ -3,9 +3,12 @@
  * The type of a problem is a URN from its status name: stable for programs, while title and detail are for people. */
 #include "server/reply.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void reply_init(struct reply *r)
@@ -42,6 +45,19 @@ enum status reply_json(struct reply *r, int code, struct json *takes)
     text_clear(&r->body);
     text_add(&r->body, printed);
     free(printed);
+    return ST_OK;
+}
+
+enum status reply_file(struct reply *r, const char *path, const char *where, const char *name, struct problem *problem)
+{
+    struct stat st;
+
+    r->file = open(path, O_RDONLY | O_CLOEXEC);
+    if (r->file < 0 || fstat(r->file, &st) < 0)
+        return fail(problem, ST_STORAGE, where, "the stored file cannot be read: %s", strerror(errno));
+    r->file_bytes = st.st_size;
+    r->content_type = "application/x-hdf5";
+    snprintf(r->file_name, sizeof r->file_name, "%.150s", name);
     return ST_OK;
 }
 

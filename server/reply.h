@@ -26,6 +26,8 @@ void reply_clear(struct reply *r); /* as after reply_init; the memory of the bod
 void reply_done(struct reply *r);
 
 enum status reply_json(struct reply *r, int code, struct json *takes); /* returns ST_OK, to end a handler with */
+/* The HDF5 file at `path` as the body, offered for saving under `name`. ST_STORAGE says `where`. */
+enum status reply_file(struct reply *r, const char *path, const char *where, const char *name, struct problem *problem);
 void reply_problem(struct reply *r, const struct problem *p);
 
 /* {"type","title","status","detail"} with "pointer" where the problem is at a JSON pointer of the request, else "where". */

@@ -1,11 +1,10 @@
 /* Jobs: post, list, follow, cancel. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "server/job.h"
 #include "server/lane.h"
@@ -13,6 +12,7 @@
 #include "server/route.h"
 #include "server/server.h"
 #include "server/settings.h"
+#include "storage/history.h"
 #include "storage/jobs.h"
 
 enum { CANCEL_SECONDS = 5, MAX_LIST = 1000 };
@@ -307,9 +307,19 @@ static enum status get(struct request *r, const void *body, struct reply *reply,
 
 static enum status history(struct request *r, const void *body, struct reply *reply, struct problem *problem)
 {
+    char path[512], name[64];
+    enum status status;
+
     (void)body;
-    reply->content_type = "application/json";
-    return jobs_history(r->server->db, r->number[0], &reply->body, problem);
+    if (!r->accept || !strstr(r->accept, "application/x-hdf5")) {
+        reply->content_type = "application/json";
+        return jobs_history(r->server->db, r->number[0], &reply->body, problem);
+    }
+    TRY(history_file(r->server->db, r->number[0], path, problem));
+    snprintf(name, sizeof name, "job-%lld-history.h5", (long long)r->number[0]);
+    status = reply_file(reply, path, "history.h5", name, problem);
+    (void)unlink(path);
+    return status;
 }
 
 /* A running job is over only when its lane has let it go: worth a short wait, so that the answer can say so. */
@@ -327,17 +337,10 @@ static enum status cancel(struct request *r, const void *body, struct reply *rep
 static enum status file(struct request *r, const void *body, struct reply *reply, struct problem *problem)
 {
     char path[512];
-    struct stat st;
 
     (void)body;
     TRY(jobs_file_get(r->server->db, r->number[0], r->param[1], path, problem));
-    reply->file = open(path, O_RDONLY | O_CLOEXEC);
-    if (reply->file < 0 || fstat(reply->file, &st) < 0)
-        return fail(problem, ST_STORAGE, r->param[1], "the file cannot be read: %s", strerror(errno));
-    reply->file_bytes = st.st_size;
-    reply->content_type = "application/x-hdf5";
-    snprintf(reply->file_name, sizeof reply->file_name, "%.128s", r->param[1]);
-    return ST_OK;
+    return reply_file(reply, path, r->param[1], r->param[1], problem);
 }
 
 const struct endpoint endpoint_job_post = {.method = "POST",

@@ -1,9 +1,6 @@
 /* Models: list, describe, import, files, delete. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/registry.h"
@@ -11,6 +8,7 @@
 #include "server/server.h"
 #include "server/settings.h"
 #include "storage/datasets.h"
+#include "storage/history.h"
 #include "storage/models.h"
 
 static struct json *parsed(const char *text)
@@ -118,11 +116,25 @@ static enum status remove_model(struct request *r, const void *body, struct repl
     return ST_OK;
 }
 
+/* The history of the job that made the version. */
+static enum status history_of(const struct request *r, const struct version_row *row, const char *name, struct reply *reply,
+                              struct problem *problem)
+{
+    char path[512];
+    enum status status;
+
+    if (!row->job)
+        return fail(problem, ST_NOT_FOUND, "history.h5", "the version was imported: it has no history");
+    TRY(history_file(r->server->db, row->job, path, problem));
+    status = reply_file(reply, path, "history.h5", name, problem);
+    (void)unlink(path);
+    return status;
+}
+
 static enum status file(struct request *r, const void *body, struct reply *reply, struct problem *problem)
 {
     struct version_row row;
-    char path[1024];
-    struct stat st;
+    char path[1024], name[160];
 
     (void)body;
     TRY(models_get(r->server->db, r->param[0], r->number[1], r->mem, &row, problem));
@@ -131,16 +143,15 @@ static enum status file(struct request *r, const void *body, struct reply *reply
         reply->content_type = "application/json";
         return ST_OK;
     }
+    if (strcmp(r->param[2], "history.h5") == 0) {
+        snprintf(name, sizeof name, "%.120s-%lld-history.h5", r->param[0], (long long)row.version);
+        return history_of(r, &row, name, reply, problem);
+    }
     if (strcmp(r->param[2], "model.h5") != 0)
-        return fail(problem, ST_NOT_FOUND, r->param[2], "a version has the files model.h5 and model.json");
+        return fail(problem, ST_NOT_FOUND, r->param[2], "a version has the files model.h5, model.json and history.h5");
     snprintf(path, sizeof path, "%s/%s", db_folder(r->server->db), row.path);
-    reply->file = open(path, O_RDONLY | O_CLOEXEC);
-    if (reply->file < 0 || fstat(reply->file, &st) < 0)
-        return fail(problem, ST_STORAGE, row.path, "the version's file cannot be read: %s", strerror(errno));
-    reply->file_bytes = st.st_size;
-    reply->content_type = "application/x-hdf5";
-    snprintf(reply->file_name, sizeof reply->file_name, "%.128s-%lld.h5", r->param[0], (long long)row.version);
-    return ST_OK;
+    snprintf(name, sizeof name, "%.128s-%lld.h5", r->param[0], (long long)row.version);
+    return reply_file(reply, path, row.path, name, problem);
 }
 
 const struct endpoint endpoint_model_list = {

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 
+import h5py
 import numpy as np
 
 import contract
@@ -72,6 +73,11 @@ def a_job_runs_from_post_to_prediction():
         assert set(j["metrics"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
         h = d.get("/api/v1/jobs/1/history").json
         assert h["epoch"] == [0, 1] and len(h["val_accuracy"]) == 2 and h["loss"][1] == j["metrics"]["loss"]
+        for r in (d.get("/api/v1/jobs/1/history", headers={"Accept": "application/x-hdf5"}), d.get("/api/v1/models/small/versions/1/files/history.h5")):
+            assert r.code == 200 and r.headers["Content-Type"] == "application/x-hdf5", r
+            with h5py.File(io.BytesIO(r.body)) as f:
+                assert {k: v[()].tolist() for k, v in f["epoch"].items()} == h
+        assert os.listdir(os.path.join(d.folder, "data", "tmp")) == []
         x = RNG.random((5, 4), dtype="float32")
         p = d.post("/api/v1/models/small/predict", {"inputs": x.astype(float).tolist()})
         assert p.code == 200 and p.json["model"] == "small" and p.json["version"] == 1
