@@ -1,7 +1,11 @@
 """The five models of bench/train: data of the right shape, and the model in Keras and in PyTorch."""
+import gzip
+import os
+
 import numpy as np
 
 ROWS = {}
+CIFAR = os.path.join(os.environ.get("HORN_DATA", "data"), "cifar10/data_batch_1.bin.gz")
 
 
 class Row:
@@ -18,6 +22,16 @@ class Row:
 
 def floats(*shape):
     return lambda rng, n: rng.random((n, *shape), dtype="float32")
+
+
+def cifar(rng, n):
+    """The first images of CIFAR-10's first batch where HORN_DATA has it, else random ones of that shape."""
+    if not os.path.exists(CIFAR):
+        print("no", CIFAR, "- random images instead")
+        return rng.random((n, 32, 32, 3), dtype="float32")
+    with gzip.open(CIFAR) as f:
+        records = np.frombuffer(f.read(3073 * n), "uint8").reshape(n, 3073)
+    return np.ascontiguousarray(records[:, 1:].reshape(n, 3, 32, 32).transpose(0, 2, 3, 1)).astype("float32") / 255
 
 
 def words(vocabulary, length):
@@ -103,5 +117,5 @@ def torch_lstm(N):
 Row("mlp", 128, 12800, floats(784), None, 10, keras_mlp, torch_mlp)
 Row("small", 32, 32000, floats(20), None, 2, keras_small, torch_small)
 Row("cnn", 128, 2560, floats(28, 28, 1), None, 10, keras_cnn, torch_cnn)
-Row("resnet20", 128, 1280, floats(32, 32, 3), None, 10, keras_resnet, torch_resnet)
+Row("resnet20", 128, 1280, cifar, None, 10, keras_resnet, torch_resnet)
 Row("lstm", 32, 1280, words(20000, 80), None, 2, keras_lstm, torch_lstm, "binary_crossentropy")

@@ -66,6 +66,12 @@ static void put_state(struct fit *f, value_id v, const void *host, size_t bytes)
     session_put(any_program(&f->train)->session, v, host, bytes);
 }
 
+/* Bytes of a callback's state in f->states, where states stand one after the other, aligned. */
+static size_t state_room(const struct callback *c)
+{
+    return (c->state_size + 15) / 16 * 16;
+}
+
 /* --- setting up ------------------------------------------------------------------------------------------------------------ */
 
 static enum status split_rows(struct fit *f)
@@ -138,7 +144,7 @@ static enum status host_memory(struct fit *f)
     f->sums = must_alloc(sizeof(double) * (size_t)f->n_sums);
     f->order = must_alloc(sizeof *f->order * (size_t)f->train.rows);
     for (int i = 0; i < f->s->fit->n_callbacks; i++)
-        f->state_bytes += (callback_of(f, i)->state_size + 15) / 16 * 16;
+        f->state_bytes += state_room(callback_of(f, i));
     f->states = must_alloc(f->state_bytes + 1);
     f->names = must_alloc(sizeof *f->names * (size_t)(2 * p->n_metrics + 1));
     f->values = must_alloc(sizeof *f->values * (size_t)(2 * p->n_metrics + 1));
@@ -363,7 +369,7 @@ static void run_step_callbacks(struct fit *f, double loss)
 
         if (c->step_end)
             c->step_end(f->s->fit->callbacks[i].config, state, loss, &f->control);
-        state += (c->state_size + 15) / 16 * 16;
+        state += state_room(c);
     }
 }
 
@@ -481,7 +487,7 @@ static enum status epoch_callbacks(struct fit *f, bool validated)
 
         if (c->epoch_end)
             c->epoch_end(f->s->fit->callbacks[i].config, state, &logs, &f->control);
-        state += (c->state_size + 15) / 16 * 16;
+        state += state_room(c);
         TRY(obey_control(f));
     }
     return ST_OK;
@@ -536,7 +542,7 @@ static enum status begin_callbacks(struct fit *f)
 
         if (c->begin)
             c->begin(f->s->fit->callbacks[i].config, state, &f->control);
-        state += (c->state_size + 15) / 16 * 16;
+        state += state_room(c);
     }
     return obey_control(f);
 }
@@ -550,7 +556,7 @@ static enum status end_callbacks(struct fit *f)
 
         if (c->train_end)
             c->train_end(f->s->fit->callbacks[i].config, state, &f->control);
-        state += (c->state_size + 15) / 16 * 16;
+        state += state_room(c);
         TRY(obey_control(f));
     }
     return ST_OK;
