@@ -155,7 +155,9 @@ TEST(an_upload_that_is_broken_off_leaves_nothing)
     struct rig r;
     static char part[50000];
 
-    rig_open(&r, false, "--listen=127.0.0.1:0", NULL);
+    /* The library reads edge-triggered and takes a short read for the end of what there is: a close that arrives together
+     * with the last bytes is seen only when the connection's idle time is over. */
+    rig_open(&r, false, "--listen=127.0.0.1:0", "--idle-seconds=1", NULL);
     struct http *http = start(&r);
     int fd = connect_to(http);
 
@@ -165,7 +167,7 @@ TEST(an_upload_that_is_broken_off_leaves_nothing)
         usleep(2000);
     CHECK_INT(count_files(r.folder, "tmp"), 1);
     (void)close(fd);
-    for (int i = 0; i < 500 && count_files(r.folder, "tmp") > 0; i++)
+    for (int i = 0; i < 10000 && count_files(r.folder, "tmp") > 0; i++)
         usleep(2000);
     CHECK_INT(count_files(r.folder, "tmp"), 0);
     http_stop(http);
