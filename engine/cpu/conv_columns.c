@@ -238,6 +238,6 @@ static void dw_run(const struct kernel_call *c)
         bias_gradient(p, c->in[1], c->out[1]);
 }
 
-const struct kernel kernel_conv = {"conv", forward_prepare, forward_run, release_plain};
-const struct kernel kernel_conv_dx = {"conv_dx", dx_prepare, dx_run, release_plain};
-const struct kernel kernel_conv_dw = {"conv_dw", dw_prepare, dw_run, release_plain};
+const struct kernel kernel_conv = {"conv", "conv_columns.forward", forward_prepare, forward_run, release_plain};
+const struct kernel kernel_conv_dx = {"conv_dx", "conv_columns.dx", dx_prepare, dx_run, release_plain};
+const struct kernel kernel_conv_dw = {"conv_dw", "conv_columns.dw", dw_prepare, dw_run, release_plain};

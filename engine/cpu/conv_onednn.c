@@ -279,9 +279,9 @@ static void conv_run(const struct kernel_call *c)
     (void)dnnl_stream_destroy(h.stream);
 }
 
-const struct kernel kernel_conv_onednn = {"conv", forward_prepare, conv_run, conv_release};
-const struct kernel kernel_conv_dx_onednn = {"conv_dx", dx_prepare, conv_run, conv_release};
-const struct kernel kernel_conv_dw_onednn = {"conv_dw", dw_prepare, conv_run, conv_release};
+const struct kernel kernel_conv_onednn = {"conv", "conv_onednn.forward", forward_prepare, conv_run, conv_release};
+const struct kernel kernel_conv_dx_onednn = {"conv_dx", "conv_onednn.dx", dx_prepare, conv_run, conv_release};
+const struct kernel kernel_conv_dw_onednn = {"conv_dw", "conv_onednn.dw", dw_prepare, conv_run, conv_release};
 #else
 typedef int conv_onednn_is_not_built;
 #endif

@@ -135,8 +135,8 @@ static void one_hot_run(const struct kernel_call *c)
     }
 }
 
-const struct kernel kernel_gather = {"gather", prepare_plain, gather_run, release_plain};
-const struct kernel kernel_scatter_add = {"scatter_add", scatter_prepare, scatter_run, release_plain};
-const struct kernel kernel_pick = {"pick", prepare_plain, pick_run, release_plain};
-const struct kernel kernel_pick_dx = {"pick_dx", prepare_plain, pick_dx_run, release_plain};
-const struct kernel kernel_one_hot = {"one_hot", prepare_plain, one_hot_run, release_plain};
+const struct kernel kernel_gather = {"gather", "gather.gather", prepare_plain, gather_run, release_plain};
+const struct kernel kernel_scatter_add = {"scatter_add", "gather.scatter_add", scatter_prepare, scatter_run, release_plain};
+const struct kernel kernel_pick = {"pick", "gather.pick", prepare_plain, pick_run, release_plain};
+const struct kernel kernel_pick_dx = {"pick_dx", "gather.pick_dx", prepare_plain, pick_dx_run, release_plain};
+const struct kernel kernel_one_hot = {"one_hot", "gather.one_hot", prepare_plain, one_hot_run, release_plain};

@@ -88,4 +88,4 @@ static void matmul_run(const struct kernel_call *c)
                  &(struct bias_part){p->device->simd->sums, c->in[2], part.y, p->n});
 }
 
-const struct kernel kernel_matmul = {"matmul", matmul_prepare, matmul_run, release_plain};
+const struct kernel kernel_matmul = {"matmul", "matmul.product", matmul_prepare, matmul_run, release_plain};

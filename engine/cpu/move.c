@@ -324,11 +324,11 @@ static void cast_run(const struct kernel_call *c)
              &(struct cast_call){d, c->in[0], c->out[0], IN_VALUE(c, 0)->type, OUT_VALUE(c, 0)->type});
 }
 
-const struct kernel kernel_transpose = {"transpose", transpose_prepare, transpose_run, release_plain};
-const struct kernel kernel_concat = {"concat", prepare_plain, concat_run, release_plain};
-const struct kernel kernel_slice = {"slice", prepare_plain, slice_run, release_plain};
-const struct kernel kernel_copy = {"copy", prepare_plain, copy_run, release_plain};
-const struct kernel kernel_reverse = {"reverse", prepare_plain, reverse_run, release_plain};
-const struct kernel kernel_pad = {"pad", prepare_plain, pad_run, release_plain};
-const struct kernel kernel_store = {"store", prepare_plain, store_run, release_plain};
-const struct kernel kernel_cast = {"cast", cast_prepare, cast_run, release_plain};
+const struct kernel kernel_transpose = {"transpose", "move.transpose", transpose_prepare, transpose_run, release_plain};
+const struct kernel kernel_concat = {"concat", "move.concat", prepare_plain, concat_run, release_plain};
+const struct kernel kernel_slice = {"slice", "move.slice", prepare_plain, slice_run, release_plain};
+const struct kernel kernel_copy = {"copy", "move.copy", prepare_plain, copy_run, release_plain};
+const struct kernel kernel_reverse = {"reverse", "move.reverse", prepare_plain, reverse_run, release_plain};
+const struct kernel kernel_pad = {"pad", "move.pad", prepare_plain, pad_run, release_plain};
+const struct kernel kernel_store = {"store", "move.store", prepare_plain, store_run, release_plain};
+const struct kernel kernel_cast = {"cast", "move.cast", cast_prepare, cast_run, release_plain};

@@ -168,5 +168,5 @@ static void norm_dx_run(const struct kernel_call *c)
     team_run(p->device, p->rows, team_grain(p->n), plane_part, &call);
 }
 
-const struct kernel kernel_batch_norm = {"batch_norm", norm_prepare, norm_run, release_plain};
-const struct kernel kernel_batch_norm_dx = {"batch_norm_dx", norm_prepare, norm_dx_run, release_plain};
+const struct kernel kernel_batch_norm = {"batch_norm", "norm.forward", norm_prepare, norm_run, release_plain};
+const struct kernel kernel_batch_norm_dx = {"batch_norm_dx", "norm.dx", norm_prepare, norm_dx_run, release_plain};

@@ -102,7 +102,8 @@ static void fill_run(const struct kernel_call *c)
              &(struct fill_part){d->simd, c->out[0], how->value});
 }
 
-const struct kernel kernel_pointwise = {"pointwise", pointwise_prepare, pointwise_run, pointwise_release};
-const struct kernel kernel_update = {"pointwise_update", pointwise_prepare, pointwise_run, pointwise_release};
-const struct kernel kernel_expand = {"expand", expand_prepare, pointwise_run, pointwise_release};
-const struct kernel kernel_fill = {"fill", prepare_plain, fill_run, release_plain};
+const struct kernel kernel_pointwise = {"pointwise", "pointwise.formula", pointwise_prepare, pointwise_run, pointwise_release};
+const struct kernel kernel_update = {"pointwise_update", "pointwise.update", pointwise_prepare, pointwise_run,
+                                     pointwise_release};
+const struct kernel kernel_expand = {"expand", "pointwise.expand", expand_prepare, pointwise_run, pointwise_release};
+const struct kernel kernel_fill = {"fill", "pointwise.fill", prepare_plain, fill_run, release_plain};

@@ -81,5 +81,5 @@ static void pool_dx_run(const struct kernel_call *c)
              &(struct pool_call){p, c->in[0], c->out[0], c->node->n_in > 1 ? c->in[1] : NULL});
 }
 
-const struct kernel kernel_pool = {"pool", pool_prepare, pool_run, release_plain};
-const struct kernel kernel_pool_dx = {"pool_dx", pool_dx_prepare, pool_dx_run, release_plain};
+const struct kernel kernel_pool = {"pool", "pool.forward", pool_prepare, pool_run, release_plain};
+const struct kernel kernel_pool_dx = {"pool_dx", "pool.dx", pool_dx_prepare, pool_dx_run, release_plain};

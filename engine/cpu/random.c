@@ -52,4 +52,4 @@ static void dropout_run(const struct kernel_call *c)
     team_run(d, (call.n + 3) / 4, TEAM_GRAIN / 8, dropout_part, &call);
 }
 
-const struct kernel kernel_dropout = {"dropout", dropout_prepare, dropout_run, release_plain};
+const struct kernel kernel_dropout = {"dropout", "random.dropout", dropout_prepare, dropout_run, release_plain};

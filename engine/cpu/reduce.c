@@ -241,4 +241,4 @@ static void reduce_run(const struct kernel_call *c)
     }
 }
 
-const struct kernel kernel_reduce = {"reduce", reduce_prepare, reduce_run, release_plain};
+const struct kernel kernel_reduce = {"reduce", "reduce.reduce", reduce_prepare, reduce_run, release_plain};

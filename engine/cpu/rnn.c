@@ -407,5 +407,5 @@ static void rnn_dx_run(const struct kernel_call *c)
         product(p->device, false, true, rows, p->in, width, r.z, width, c->in[IN_W], width, 0, c->out[OUT_DX], p->in);
 }
 
-const struct kernel kernel_rnn = {"rnn_seq", rnn_prepare, rnn_run, rnn_release};
-const struct kernel kernel_rnn_dx = {"rnn_seq_dx", rnn_prepare, rnn_dx_run, rnn_release};
+const struct kernel kernel_rnn = {"rnn_seq", "rnn.forward", rnn_prepare, rnn_run, rnn_release};
+const struct kernel kernel_rnn_dx = {"rnn_seq_dx", "rnn.dx", rnn_prepare, rnn_dx_run, rnn_release};

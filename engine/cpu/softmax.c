@@ -130,7 +130,9 @@ static void cross_entropy_dx_run(const struct kernel_call *c)
     team_run(d, rows_of(s), team_grain(call.n), cross_entropy_dx_part, &call);
 }
 
-const struct kernel kernel_softmax = {"softmax", rows_prepare, softmax_run, release_plain};
-const struct kernel kernel_softmax_dx = {"softmax_dx", rows_prepare, softmax_dx_run, release_plain};
-const struct kernel kernel_cross_entropy = {"cross_entropy", cross_entropy_prepare, cross_entropy_run, release_plain};
-const struct kernel kernel_cross_entropy_dx = {"cross_entropy_dx", cross_entropy_prepare, cross_entropy_dx_run, release_plain};
+const struct kernel kernel_softmax = {"softmax", "softmax.forward", rows_prepare, softmax_run, release_plain};
+const struct kernel kernel_softmax_dx = {"softmax_dx", "softmax.dx", rows_prepare, softmax_dx_run, release_plain};
+const struct kernel kernel_cross_entropy = {"cross_entropy", "softmax.cross_entropy", cross_entropy_prepare, cross_entropy_run,
+                                            release_plain};
+const struct kernel kernel_cross_entropy_dx = {"cross_entropy_dx", "softmax.cross_entropy_dx", cross_entropy_prepare,
+                                               cross_entropy_dx_run, release_plain};

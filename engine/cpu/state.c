@@ -19,4 +19,4 @@ static void accumulate_run(const struct kernel_call *c)
             sum[i] += element(c->in[0], type, i);
 }
 
-const struct kernel kernel_accumulate = {"accumulate", prepare_plain, accumulate_run, release_plain};
+const struct kernel kernel_accumulate = {"accumulate", "state.accumulate", prepare_plain, accumulate_run, release_plain};

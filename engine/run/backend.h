@@ -15,6 +15,7 @@ struct device;
 
 struct kernel {
     const char *op;
+    const char *name; /* for profiles: FILE.ROW, unique, and the literal stands in engine/cpu/FILE.c: "conv_onednn.dx" */
     /* Chooses, allocates, and may decline with ST_UNSUPPORTED (problem is then ignored). NULL: fits always, nothing to keep.
      * *scratch: bytes wanted at each run. */
     enum status (*prepare)(struct device *d, const struct node *n, const struct value *values, void **ret, size_t *scratch,

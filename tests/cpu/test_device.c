@@ -165,8 +165,10 @@ static enum status choose(const struct backend *b, struct plan_step *step, struc
 
 TEST(the_first_row_that_does_not_decline_is_chosen)
 {
-    const struct kernel rows[] = {
-        {"conv", NULL, nothing, NULL}, {"matmul", decline, nothing, NULL}, {"matmul", NULL, nothing, NULL}, {0}};
+    const struct kernel rows[] = {{"conv", "toy.conv", NULL, nothing, NULL},
+                                  {"matmul", "toy.picky", decline, nothing, NULL},
+                                  {"matmul", "toy.any", NULL, nothing, NULL},
+                                  {0}};
     const struct backend b = {.name = "test", .kernels = rows};
     struct plan_step step = {0};
     struct problem problem = {0};
@@ -178,7 +180,7 @@ TEST(the_first_row_that_does_not_decline_is_chosen)
 
 TEST(without_a_row_the_reference_runs_where_the_backend_allows_it)
 {
-    const struct kernel rows[] = {{"matmul", decline, nothing, NULL}, {0}};
+    const struct kernel rows[] = {{"matmul", "toy.picky", decline, nothing, NULL}, {0}};
     struct backend b = {.name = "toy", .kernels = rows, .reference_ok = true};
     struct plan_step step = {0};
     struct problem problem = {0};
@@ -193,7 +195,8 @@ TEST(without_a_row_the_reference_runs_where_the_backend_allows_it)
 
 TEST(a_kernel_that_fails_otherwise_ends_the_choice_with_the_layer_named)
 {
-    const struct kernel rows[] = {{"matmul", run_out, nothing, NULL}, {"matmul", NULL, nothing, NULL}, {0}};
+    const struct kernel rows[] = {
+        {"matmul", "toy.large", run_out, nothing, NULL}, {"matmul", "toy.any", NULL, nothing, NULL}, {0}};
     const struct backend b = {.name = "toy", .kernels = rows, .reference_ok = true};
     struct plan_step step = {0};
     struct problem problem = {0};

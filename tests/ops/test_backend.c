@@ -342,6 +342,35 @@ TEST(every_kernel_row_names_an_op)
     }
 }
 
+/* Whether engine/cpu/FILE.c has the literal "FILE.ROW" for the name FILE.ROW. */
+static bool in_its_file(const char *name)
+{
+    char path[256], literal[128], line[4096];
+    bool found = false;
+
+    snprintf(path, sizeof path, "engine/cpu/%.*s.c", (int)strcspn(name, "."), name);
+    snprintf(literal, sizeof literal, "\"%s\"", name);
+    FILE *f = fopen(path, "r");
+
+    while (f && !found && fgets(line, sizeof line, f))
+        found = strstr(line, literal) != NULL;
+    if (f)
+        fclose(f);
+    return found;
+}
+
+TEST(a_kernel_rows_name_says_its_file_and_is_its_own)
+{
+    for (const struct kernel *k = backend_cpu()->kernels; k->op; k++) {
+        if (!k->name || !strchr(k->name, '.') || !in_its_file(k->name))
+            fail_msg("the kernel \"%s\" of %s is not to be found in the file of engine/cpu that its name says; tests run in "
+                     "the root of the sources",
+                     k->name ? k->name : "", k->op);
+        for (const struct kernel *other = backend_cpu()->kernels; other != k; other++)
+            CHECK(strcmp(other->name, k->name) != 0);
+    }
+}
+
 TEST(ops_without_a_kernel_are_those_on_the_list)
 {
     char got[4096] = "", want[4096] = "";
