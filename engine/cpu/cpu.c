@@ -273,6 +273,7 @@ static const struct backend cpu = {
     .put = cpu_put,
     .get = cpu_get,
     .sync = cpu_sync,
+    .ceiling = cpu_ceiling,
 };
 
 const struct backend *backend_cpu(void)

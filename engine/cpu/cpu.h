@@ -42,6 +42,9 @@ static inline int64_t team_grain(int64_t size)
     return size >= TEAM_GRAIN ? 1 : TEAM_GRAIN / (size > 0 ? size : 1) + 1;
 }
 
+/* ceiling.c; see struct backend. */
+enum status cpu_ceiling(struct device *d, double *flops, double *bytes, struct problem *problem);
+
 /* Most kernels keep nothing but their device. */
 struct prepared {
     const struct device *device;

@@ -38,7 +38,12 @@ struct op {
     void (*reference)(const struct kernel_call *c); /* plain loops; the meaning of the op. NULL only for OP_VIEW */
     bool (*shares)(const struct node *n, int in);   /* NULL: in[0] only */
     double (*flops)(const struct node *n, const struct value *values); /* per run, for reports; NULL: elements of out[0] */
+    double (*bytes)(const struct node *n, const struct value *values); /* read and written; NULL: all of its ins and outs */
 };
+
+/* Operations of one run, and bytes that it reads and writes at least, an input used twice once. Shapes must be known. */
+double node_flops(const struct node *n, const struct value *values);
+double node_bytes(const struct node *n, const struct value *values);
 
 #define IN_VALUE(c, i)  (&(c)->values[(c)->node->in[i]])
 #define OUT_VALUE(c, i) (&(c)->values[(c)->node->out[i]])

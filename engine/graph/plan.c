@@ -88,10 +88,7 @@ static enum status choose_kernels(struct plan *p, struct problem *problem)
             p->report.fallbacks++;
         if (step->scratch_bytes > p->scratch_bytes)
             p->scratch_bytes = step->scratch_bytes;
-        if (n->op->flops)
-            p->report.flops += n->op->flops(n, g->values);
-        else if (n->n_out)
-            p->report.flops += (double)shape_count(&g->values[n->out[0]].shape);
+        p->report.flops += node_flops(n, g->values);
     }
     return ST_OK;
 }

@@ -37,6 +37,12 @@ static void gather_reference(const struct kernel_call *c)
     }
 }
 
+/* Of the table or the matrix only what is looked up. */
+static double looked_up_bytes(const struct node *n, const struct value *values)
+{
+    return (double)value_bytes(&values[n->in[1]]) + 2.0 * (double)value_bytes(&values[n->out[0]]);
+}
+
 static void gather_grad(struct build *b, const struct node *n, const value_id *dout, const bool *need, value_id *din)
 {
     struct scatter_add how = {shape_of(b, n->in[0]).dim[0]};
@@ -188,6 +194,7 @@ const struct op op_gather = {
     .infer = gather_infer,
     .grad = gather_grad,
     .reference = gather_reference,
+    .bytes = looked_up_bytes,
 };
 
 const struct op op_scatter_add = {
@@ -202,6 +209,7 @@ const struct op op_pick = {
     .infer = pick_infer,
     .grad = pick_grad,
     .reference = pick_reference,
+    .bytes = looked_up_bytes,
 };
 
 const struct op op_pick_dx = {

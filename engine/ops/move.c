@@ -266,6 +266,11 @@ static void slice_reference(const struct kernel_call *c)
         memcpy((char *)c->out[0] + i * part, (const char *)c->in[0] + i * row + (size_t)how->begin * inner, part);
 }
 
+static double slice_bytes(const struct node *n, const struct value *values)
+{
+    return 2.0 * (double)value_bytes(&values[n->out[0]]);
+}
+
 value_id emit_slice(struct build *b, value_id x, int axis, int64_t begin, int64_t end)
 {
     struct shape shape = shape_of(b, x);
@@ -509,6 +514,7 @@ const struct op op_slice = {
     .infer = slice_infer,
     .grad = slice_grad,
     .reference = slice_reference,
+    .bytes = slice_bytes,
 };
 
 const struct op op_pad = {

@@ -178,6 +178,16 @@ static value_id clip_all(struct build *b, const struct optimizer_common *c, valu
     return emit_formula(b, &f, in);
 }
 
+void optimizer_first_slots(const struct optimizer_spec *o, size_t n, float *slots)
+{
+    for (int k = 0; k < o->n_slots; k++) {
+        float value = o->type->initial ? (float)o->type->initial(o->config, o->slot[k]) : 0;
+
+        for (size_t i = 0; i < n; i++)
+            slots[(size_t)k * n + i] = value;
+    }
+}
+
 /* rate / (1 + decay * updates): Keras 1 and 2. */
 static value_id decayed(struct build *b, double decay, value_id rate0, value_id updates)
 {

@@ -51,6 +51,9 @@ struct optimizer_spec {
 enum status optimizer_parse(const struct json *j, struct arena *mem, const char *pointer, struct optimizer_spec *ret,
                             struct problem *problem);
 
+/* First values of the slots in use, one after the other, n each. */
+void optimizer_first_slots(const struct optimizer_spec *o, size_t n, float *slots);
+
 /* The whole step over flat vectors: clipping, decay, weight decay, emit. g and slots as update; `parts` are views of g, one per weight
  * (clipnorm is per weight); rate0 scalar F32 in AT_STATE, updates scalar I64 (done before this step). Order as in Keras 3
  * (base_optimizer.py) with global norm before value clipping, as Keras 1 has them when both are given. */

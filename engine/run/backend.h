@@ -47,7 +47,10 @@ struct backend {
     void (*put)(struct device *d, void *to, const void *host, size_t bytes);   /* enqueue */
     void (*get)(struct device *d, void *host, const void *from, size_t bytes); /* enqueue */
     enum status (*sync)(struct device *d, struct problem *problem);            /* first failure since last */
-    enum status (*record_begin)(struct device *d);                             /* these three are optional */
+    /* What the device reaches: operations per second of a large float32 product, bytes per second (read and written) of a large
+     * copy. Measured by the call, some tenths of a second, by a thread that entered. Optional. */
+    enum status (*ceiling)(struct device *d, double *flops, double *bytes, struct problem *problem);
+    enum status (*record_begin)(struct device *d); /* these three are optional */
     enum status (*record_end)(struct device *d, void **ret);
     void (*replay)(struct device *d, void *recording);
 };

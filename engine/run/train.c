@@ -158,19 +158,6 @@ static enum status host_memory(struct fit *f)
     return ST_OK;
 }
 
-static void first_slots(struct fit *f)
-{
-    const struct optimizer_spec *o = &f->s->compile->optimizer;
-    size_t n = f->s->weights->trainable_bytes / sizeof(float);
-
-    for (int k = 0; k < o->n_slots; k++) {
-        float value = o->type->initial ? (float)o->type->initial(o->config, o->slot[k]) : 0;
-
-        for (size_t i = 0; i < n; i++)
-            ((float *)f->slots)[(size_t)k * n + i] = value;
-    }
-}
-
 static enum status first_values(struct fit *f)
 {
     const struct snapshot *start = f->s->start;
@@ -189,7 +176,7 @@ static enum status first_values(struct fit *f)
         if (isfinite(start->rate))
             f->rate = start->rate;
     } else {
-        first_slots(f);
+        optimizer_first_slots(&f->s->compile->optimizer, f->s->weights->trainable_bytes / sizeof(float), f->slots);
     }
     if (f->s->resume) {
         f->epoch = start->epoch;
