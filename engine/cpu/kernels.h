@@ -13,6 +13,9 @@
 #define KERNELS_ONEDNN(X)
 #endif
 #define KERNELS(X)            \
+    X(conv_winograd)          \
+    X(conv_dx_winograd)       \
+    X(conv_dw_winograd)       \
     KERNELS_ONEDNN(X) X(conv) \
     X(conv_dx)                \
     X(conv_dw)                \

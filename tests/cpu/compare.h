@@ -22,6 +22,8 @@ struct compare {
     int n_kernels, n_references; /* nodes that ran by a kernel, and those without one */
     bool last_rows;              /* of several kernels for an op the last, which takes what the others decline */
     bool in_place;               /* out[0] over an input wherever the op allows it */
+    const char *watched;         /* name of an op whose first output's errors are kept here, as parts of the largest |want| */
+    double most, mean;
 };
 
 struct compare compare_make(void);

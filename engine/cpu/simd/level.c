@@ -9,5 +9,6 @@ const struct simd SIMD(simd) = {
     .random = &SIMD(simd_random),
     .windows = &SIMD(simd_windows),
     .norms = &SIMD(simd_norms),
+    .winograd = &SIMD(simd_winograd),
     .cells = &SIMD(simd_cells),
 };

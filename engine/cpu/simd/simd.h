@@ -130,6 +130,35 @@ struct simd_norms {
                   const float *shift, int64_t rows, int64_t n);
 };
 
+/* --- Winograd's convolution (winograd.c) ------------------------------------------------------------------------------ */
+
+#define WINOGRAD_POINTS   36
+#define WINOGRAD_CHANNELS 16 /* channels and filters are multiples of this */
+
+struct winograd_tiles {    /* 4 x 4 tiles of an output, or the 6 x 6 windows that they read */
+    int64_t h, w, c;       /* of the tensor that is read or written */
+    int64_t rows, columns; /* of tiles in an image; tiles are numbered through all images */
+    int64_t pad[2];        /* before, of windows */
+};
+
+/* Transformed tiles lie as (point, tile, channel), `step` floats from point to point, from tile `begin` on. */
+struct simd_winograd {
+    void (*input)(const struct winograd_tiles *g, const float *x, float *to, int64_t step, int64_t begin, int64_t end);
+    /* and, behind the points, the sums of each tile of dy */
+    void (*filter_of_gradient)(const struct winograd_tiles *g, const float *dy, float *to, int64_t step, int64_t begin,
+                               int64_t end);
+    /* bias (c) or NULL */
+    void (*output)(const struct winograd_tiles *g, const float *from, int64_t step, const float *bias, float *y, int64_t begin,
+                   int64_t end);
+    /* k (3, 3, c, f) to (point, c, f), channels begin .. end; turned by 180 degrees for the gradient of the input */
+    void (*kernel)(const float *k, int64_t c, int64_t f, bool turned, float *to, int64_t step, int64_t begin, int64_t end);
+    void (*kernel_gradient)(const float *from, int64_t step, int64_t c, int64_t f, float *dk, int64_t begin, int64_t end);
+    void (*transpose)(float *to, const float *from, int64_t rows, int64_t columns); /* multiples of 16 */
+    /* c (rows, n) = or += a b: element (r, d) of a at a[r a_row + d a_deep], b (depth, n), n a multiple of 16 */
+    void (*product)(int64_t rows, int64_t n, int64_t depth, const float *a, int64_t a_row, int64_t a_deep, const float *b,
+                    float *c, bool add);
+};
+
 /* --- LSTM cell with tanh and sigmoid (lstm.c), one row ---------------------------------------------------------------- */
 
 struct simd_cells {
@@ -148,6 +177,7 @@ struct simd {
     const struct simd_random *random;
     const struct simd_windows *windows;
     const struct simd_norms *norms;
+    const struct simd_winograd *winograd;
     const struct simd_cells *cells;
 };
 
@@ -160,6 +190,7 @@ extern const struct simd_rows SIMD(simd_rows);
 extern const struct simd_random SIMD(simd_random);
 extern const struct simd_windows SIMD(simd_windows);
 extern const struct simd_norms SIMD(simd_norms);
+extern const struct simd_winograd SIMD(simd_winograd);
 extern const struct simd_cells SIMD(simd_cells);
 extern const struct simd SIMD(simd);
 #endif
