@@ -15,7 +15,9 @@
 #define MAX_BANDS   8
 #define BAND_FLOATS (1 << 20) /* of all bands' sums together */
 #define STRIP_TILES 48
-#define LINE        16 /* floats that keep the 36 points apart from each other in the cache's sets */
+#define MIN_TILES   48  /* below, the transform of the kernel costs more than the products that it saves */
+#define MIN_TURNED  128 /* the same where the kernel is transposed too, or its bands are joined */
+#define LINE        16  /* floats that keep the 36 points apart from each other in the cache's sets */
 
 enum direction { FORWARD, TO_INPUT, TO_WEIGHTS };
 
@@ -33,10 +35,12 @@ static int64_t up4(int64_t n)
     return (n + 3) / 4;
 }
 
-static bool fits(const struct conv *how, const struct shape *kernel, const struct shape *y)
+static bool fits(enum direction direction, const struct conv *how, const struct shape *kernel, const struct shape *y)
 {
-    int64_t padded = up4(y->dim[1]) * up4(y->dim[2]) * 16;
+    int64_t tiles = up4(y->dim[1]) * up4(y->dim[2]), padded = tiles * 16;
 
+    if (y->dim[0] * tiles < (direction == FORWARD ? MIN_TILES : MIN_TURNED))
+        return false;
     return kernel->dim[0] == 3 && kernel->dim[1] == 3 && how->groups == 1 && how->stride[0] == 1 && how->stride[1] == 1 &&
            how->dilation[0] == 1 && how->dilation[1] == 1 && kernel->dim[2] % WINOGRAD_CHANNELS == 0 &&
            kernel->dim[3] % WINOGRAD_CHANNELS == 0 && padded * 2 <= y->dim[1] * y->dim[2] * 3;
@@ -48,7 +52,7 @@ static enum status make(struct device *d, enum direction direction, const struct
 {
     int64_t c = x->dim[3], f = y->dim[3];
 
-    if (!fits(how, kernel, y) || shape_count(x) <= 0 || shape_count(y) <= 0)
+    if (!fits(direction, how, kernel, y) || shape_count(x) <= 0 || shape_count(y) <= 0)
         return fail(problem, ST_UNSUPPORTED, "", "not a case for Winograd's convolution");
     struct winograd_plan *p = must_alloc(sizeof *p);
 

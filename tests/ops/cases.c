@@ -840,6 +840,8 @@ const struct op_case op_cases[] = {
     {"large matmul", make_matmul, {129, 65, 130, 0, 0, ONE, 1}, SKIP_DIFFERENCES},
     {"large matmul, batches", make_matmul, {33, 65, 34, 0, 5, EACH, 0}, SKIP_DIFFERENCES},
     {"large conv", make_conv, {5, 17, 19, 9, 3, 3, 17, 1, 1, 1, 1, 1, PADDING_SAME, 1}, SKIP_DIFFERENCES},
+    {"large conv, 16 channels", make_conv, {17, 13, 12, 16, 3, 3, 32, 1, 1, 1, 1, 1, PADDING_SAME, 1}, SKIP_DIFFERENCES},
+    {"large conv, 32 channels", make_conv, {19, 14, 14, 32, 3, 3, 16, 1, 1, 1, 1, 1, PADDING_VALID, 0}, SKIP_DIFFERENCES},
     {"large conv, groups", make_conv, {5, 17, 19, 8, 3, 3, 16, 2, 1, 1, 1, 4, PADDING_SAME, 1}, SKIP_DIFFERENCES},
     {"large pool", make_pool, {POOL_MAX, 7, 33, 35, 17, 3, 3, 2, 2, PADDING_SAME, 0}, SKIP_DIFFERENCES},
     {"large pool, average", make_pool, {POOL_AVERAGE, 7, 33, 35, 17, 2, 2, 2, 2, PADDING_VALID, 0}, SKIP_DIFFERENCES},
