@@ -44,20 +44,20 @@ static struct json *node_json(const struct profile *p, const struct profile_node
     return j;
 }
 
-struct json *profile_json(const struct profile *p)
+void profile_json(const struct profile *p, struct json *to)
 {
-    struct json *j = json_new_object(), *ceiling, *layers;
+    struct json *ceiling, *layers;
 
-    json_put(j, "device", json_new_text(p->device));
-    json_put(j, "batch_size", json_new_int(p->batch));
-    json_put(j, "steps", json_new_int(p->steps));
-    json_put(j, "step_seconds", number(p->step_seconds));
-    json_put(j, "feed_seconds", number(p->feed_seconds));
-    json_put(j, "clock_seconds", number(p->clock_seconds));
-    ceiling = json_put(j, "ceiling", json_new_object());
+    json_put(to, "device", json_new_text(p->device));
+    json_put(to, "batch_size", json_new_int(p->batch));
+    json_put(to, "steps", json_new_int(p->steps));
+    json_put(to, "step_seconds", number(p->step_seconds));
+    json_put(to, "feed_seconds", number(p->feed_seconds));
+    json_put(to, "clock_seconds", number(p->clock_seconds));
+    ceiling = json_put(to, "ceiling", json_new_object());
     json_put(ceiling, "flops_per_second", number(p->flops_per_second > 0 ? p->flops_per_second : NAN));
     json_put(ceiling, "bytes_per_second", number(p->bytes_per_second > 0 ? p->bytes_per_second : NAN));
-    layers = json_put(j, "layers", json_new_array());
+    layers = json_put(to, "layers", json_new_array());
     for (int i = 0; i < p->n_layers; i++) {
         const struct profile_layer *l = &p->layer[i];
         struct json *row = json_push(layers, json_new_object()), *nodes;
@@ -69,7 +69,6 @@ struct json *profile_json(const struct profile *p)
         for (int k = 0; k < l->n; k++)
             json_push(nodes, node_json(p, &p->node[l->first + k]));
     }
-    return j;
 }
 
 /* --- table --------------------------------------------------------------------------------------------------------------------- */
