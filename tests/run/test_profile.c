@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/base/json.h"
+#include "engine/ops/ops.h"
 #include "engine/run/profile.h"
 #include "engine/run/train.h"
 #include "tests/run/fashion.h"
@@ -167,6 +168,20 @@ TEST(a_prediction_is_profiled_without_losses_and_updates)
     for (int i = 0; i < b.profile->n_layers; i++)
         CHECK(strcmp(b.profile->layer[i].name, "optimizer") != 0);
     bench_close(&b);
+}
+
+TEST(a_nodes_bytes_count_an_input_used_twice_once_and_of_a_table_what_is_looked_up)
+{
+    OWNED(graph_free) struct graph *g = graph_new();
+    struct build b = build_make(g);
+    value_id table = input(&b, F32, &SHAPE(1000, 8)), index = input(&b, I32, &SHAPE(5));
+    value_id rows = emit_gather(&b, table, index), some = emit_slice(&b, table, 0, 10, 12), all = emit_mul(&b, table, table);
+    const value_id made[] = {rows, some, all};
+    static const double want[] = {5 * 4 + 2 * 5 * 8 * 4, 2 * 2 * 8 * 4, 2 * 8000 * 4};
+
+    CHECK_INT(b.problem.status, ST_OK);
+    for (size_t i = 0; i < COUNT(made); i++)
+        CHECK_NEAR(node_bytes(&g->nodes[g->values[made[i]].producer], g->values), want[i], 0);
 }
 
 TEST(a_node_is_held_against_the_ceiling_that_it_is_nearer_to)
