@@ -154,6 +154,21 @@ static int run_cancel(int n, char **args)
     return 0;
 }
 
+static int run_profile(int n, char **args)
+{
+    char path[128];
+
+    (void)n;
+    snprintf(path, sizeof path, "/api/v1/jobs/%lld/profile?format=table", (long long)job_id(args[0]));
+    struct answer a = http_send("GET", path, NULL, NULL, 0, NULL);
+
+    if (a.code != 200)
+        json_free(answer_json(&a)); /* says what is wrong, and leaves */
+    fputs(a.text.s, stdout);
+    text_done(&a.text);
+    return 0;
+}
+
 static int run_predict(int n, char **args)
 {
     char path[256];
@@ -181,6 +196,7 @@ static const struct command commands[] = {
     {"jobs", "", "list the latest jobs", 0, run_jobs},
     {"watch", "ID", "follow a job with a progress bar", 1, run_watch},
     {"cancel", "ID", "cancel a job", 1, run_cancel},
+    {"profile", "ID", "where the time of a job's step goes, kernel by kernel", 1, run_profile},
     {"predict", "MODEL FILE", "send {\"inputs\": ...} or a .npy, print the outputs", 2, run_predict},
 };
 

@@ -393,6 +393,22 @@ enum status work_cost(const struct work *w, struct work_cost *ret, struct proble
     return ST_OK;
 }
 
+enum status work_profile(const struct work *w, uint64_t seed, const struct backend *b, struct device *d, struct profile **ret,
+                         struct problem *problem)
+{
+    const struct profile_setup setup = {.model = w->model,
+                                        .weights = w->layout,
+                                        .compile = w->compile,
+                                        .spec = w->spec,
+                                        .mode = mode_of(w),
+                                        .backend = b,
+                                        .device = d,
+                                        .seed = seed,
+                                        .source = w->train};
+
+    return profile_run(&setup, ret, problem);
+}
+
 /* --- all of it -------------------------------------------------------------------------------------------------------------- */
 
 static enum status read_all(struct work *w, struct db *db, const struct job_body *body, struct problem *problem)
@@ -412,6 +428,14 @@ static enum status read_all(struct work *w, struct db *db, const struct job_body
     if (w->spec->has_validation)
         TRY(open_data(w, db, body->pinned, &w->spec->validation, &w->validation, problem));
     return check_step(w, problem);
+}
+
+static const struct field stored_fields[];
+
+enum status job_read(const char *text, struct arena *mem, struct json **document, struct job_body *ret, struct problem *problem)
+{
+    TRY(json_parse(text, strlen(text), &(struct json_limits){.bytes = 1u << 31}, JSON_NAN, document, problem));
+    return field_parse(stored_fields, *document, ret, mem, "", FIELD_STRICT, NULL, problem);
 }
 
 enum status work_open(struct db *db, const struct job_body *body, struct work **ret, struct problem *problem)
@@ -524,7 +548,7 @@ static const struct field model_fields[] = {
     }
 
 const struct field job_fields[] = {JOB_ROWS, {0}};
-const struct field stored_fields[] = {
+static const struct field stored_fields[] = {
     JOB_ROWS,
     {"horn", FIELD_JSON, offsetof(struct job_body, pinned), .doc = "what the posting saw"},
     {0},

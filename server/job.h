@@ -8,7 +8,7 @@
 #define HORN_SERVER_JOB_H
 
 #include "engine/base/field.h"
-#include "engine/run/program.h"
+#include "engine/run/profile.h"
 #include "storage/datasets.h"
 #include "storage/models.h"
 
@@ -21,8 +21,10 @@ struct job_body { /* the posted document by job_fields */
     const char *device;
     int64_t seed, priority; /* seed -1: draw one */
 };
-extern const struct field job_fields[];    /* of a posted document */
-extern const struct field stored_fields[]; /* as stored: with "horn" */
+extern const struct field job_fields[]; /* of a posted document */
+/* A document as posted or as stored (with "horn"). *document is the caller's, and the body points into it. */
+enum status job_read(const char *text, struct arena *mem, struct json **document, struct job_body *ret,
+                     struct problem *problem);
 
 struct work {
     struct arena *mem;
@@ -58,6 +60,9 @@ struct work_cost {
     int64_t batch;
 };
 enum status work_cost(const struct work *w, struct work_cost *ret, struct problem *problem);
+/* Where the time of its step goes on that device, which the calling thread has entered. */
+enum status work_profile(const struct work *w, uint64_t seed, const struct backend *b, struct device *d, struct profile **ret,
+                         struct problem *problem);
 /* [{"name","class_name","output_shape","parameters"}...] */
 struct json *work_layers(const struct work *w);
 

@@ -54,6 +54,7 @@ static void *lane_run(void *arg)
     while (!atomic_load(&l->lanes->stop)) {
         OWNED(arena_free) struct arena *mem = arena_new();
 
+        lane_errand(l);
         if (claim(l, mem)) {
             lane_run_job(l, mem);
             let_go(l);
@@ -123,6 +124,9 @@ void lanes_stop(struct lanes *all)
     if (!all)
         return;
     atomic_store(&all->stop, true);
+    pthread_mutex_lock(&all->lock);
+    pthread_cond_broadcast(&all->ended); /* errands that wait */
+    pthread_mutex_unlock(&all->lock);
     lanes_notify(all);
     for (int i = 0; i < all->n; i++) {
         pthread_join(all->lane[i].thread, NULL);

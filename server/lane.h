@@ -11,6 +11,8 @@
 #include "engine/base/json.h"
 #include "engine/base/status.h"
 
+struct backend;
+struct device;
 struct lanes;
 struct server;
 
@@ -23,6 +25,13 @@ void lanes_free(struct lanes *l);
 void lanes_notify(struct lanes *l); /* a job was queued */
 /* Tells the lane that runs job `id` to cancel it and waits until it has, at most `seconds`. */
 void lanes_cancel(struct lanes *l, int64_t id, double seconds);
+
+/* Calls run(context, ...) in the thread of a lane, which is the only one to use that device then: the lane that runs job `id`, between two of
+ * its steps, else one without a job, else the first. Returns what it returned. ST_TOO_MANY while another is under way in the
+ * daemon, ST_BUSY when the lane has not begun within `seconds` or the daemon stops; then it was not called. For request threads. */
+typedef enum status lane_errand_run(void *context, const struct backend *b, struct device *d, struct problem *problem);
+enum status lanes_errand(struct lanes *l, int64_t id, double seconds, lane_errand_run *run, void *context,
+                         struct problem *problem);
 
 /* Progress and metrics of a job that runs now, as {"progress":{...},"metrics":{...}}; NULL if no lane runs it. Caller frees. */
 struct json *lanes_progress(struct lanes *l, int64_t id);

@@ -354,9 +354,7 @@ static enum status run_claimed(struct lane *l, struct arena *mem, struct problem
     struct job_body body = {0};
     enum status status;
 
-    TRY(json_parse(l->row.request, strlen(l->row.request), &(struct json_limits){.bytes = 1u << 31}, JSON_NAN, &document,
-                   problem));
-    TRY(field_parse(stored_fields, document, &body, mem, "", FIELD_STRICT, NULL, problem));
+    TRY(job_read(l->row.request, mem, &document, &body, problem));
     TRY(PATIENTLY(l, PATIENCE_SECONDS, note_environment(l, problem)));
     TRY(work_open(lane_db(l), &body, &l->work, problem));
     switch (l->work->type) {

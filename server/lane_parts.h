@@ -1,5 +1,5 @@
-/* What the files of a lane share: lane.c (threads and claims), lane_sink.c (what a training tells) and lane_job.c (one job). Nobody else
- * includes this. */
+/* What the files of a lane share: lane.c (threads and claims), lane_sink.c (what a training tells), lane_job.c (one job) and lane_errand.c
+ * (what others have done on its device). Nobody else includes this. */
 #ifndef HORN_SERVER_LANE_PARTS_H
 #define HORN_SERVER_LANE_PARTS_H
 
@@ -17,6 +17,8 @@
 
 #define PATIENCE_SECONDS 10.0 /* for a write that fails because the disk is full */
 
+struct errand;
+
 struct lane {
     struct sink sink; /* first: the sink's calls get the lane by its address */
     struct lanes *lanes;
@@ -24,10 +26,11 @@ struct lane {
     struct wake wake;
     char name[32]; /* "cpu:0" */
     struct device *device;
-    int64_t job;          /* that runs now, 0: none; guarded by lanes->lock */
-    atomic_bool wanted;   /* its cancelling; set under lanes->lock */
-    pthread_mutex_t lock; /* guards shown */
-    struct json *shown;   /* progress of the running job, NULL before the first */
+    int64_t job;                   /* that runs now, 0: none; guarded by lanes->lock */
+    atomic_bool wanted;            /* its cancelling; set under lanes->lock */
+    struct errand *_Atomic errand; /* that waits; changed under lanes->lock */
+    pthread_mutex_t lock;          /* guards shown */
+    struct json *shown;            /* progress of the running job, NULL before the first */
     /* of the running job, the lane's thread alone */
     struct job_row row;
     struct work *work;
@@ -41,8 +44,10 @@ struct lanes {
     struct server *server;
     const struct backend *backend;
     pthread_mutex_t claiming, lock;
-    pthread_cond_t ended; /* a job ended */
+    pthread_cond_t ended; /* a job or an errand ended */
     atomic_bool stop;
+    bool errand_under_way; /* guarded by lock, as is the next */
+    double errand_next;    /* clock from which on a job may be interrupted again */
     int n;
     struct lane *lane;
 };
@@ -70,6 +75,9 @@ enum status lane_write_model(struct lane *l, const struct snapshot *now, bool we
             lane_pause(lane);                                                                                                  \
         tried_;                                                                                                                \
     })
+
+/* --- lane_errand.c --- */
+void lane_errand(struct lane *l); /* does what waits for it, if anything does */
 
 /* --- lane_job.c --- */
 /* l->row was claimed; returns when it is done, failed, cancelled or queued again */

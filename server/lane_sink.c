@@ -98,6 +98,7 @@ static unsigned sink_poll(struct sink *s)
     struct lane *l = lane_of(s);
     unsigned asked = POLL_GO;
 
+    lane_errand(l);
     if (atomic_load_explicit(&l->wanted, memory_order_relaxed))
         asked |= POLL_CANCEL;
     if (atomic_load_explicit(&l->lanes->stop, memory_order_relaxed))

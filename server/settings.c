@@ -333,6 +333,8 @@ enum status settings_read(int argc, char **argv, struct settings *s, enum settin
             TRY(set(s, r, value, name, problem));
     }
     for (int i = 1; i < argc; i++) {
+        const char *value;
+
         if (strcmp(argv[i], "--check") == 0)
             *action = SETTINGS_CHECK;
         else if (strcmp(argv[i], "--version") == 0)
@@ -341,7 +343,12 @@ enum status settings_read(int argc, char **argv, struct settings *s, enum settin
             *action = SETTINGS_HELP;
         else if (flag_value(argc, argv, &i, "--config", false))
             continue;
-        else
+        else if ((value = flag_value(argc, argv, &i, "--profile", false))) {
+            if (!*value)
+                return fail(problem, ST_INVALID, "--profile", "needs the FILE of a job, as it would be posted");
+            *action = SETTINGS_PROFILE;
+            s->profile = value;
+        } else
             TRY(read_flag(s, argc, argv, &i, problem));
     }
     if (*action == SETTINGS_VERSION || *action == SETTINGS_HELP)
@@ -394,9 +401,10 @@ static void print_preset(const struct setting *r, struct text *t)
 void settings_help(struct text *t)
 {
     text_add(t, "hornd trains and serves Keras models over HTTP.\n\n"
-                "usage: hornd [--config FILE] [--check] [--version] [--help] [settings]\n\n"
+                "usage: hornd [--config FILE] [--check] [--profile FILE] [--version] [--help] [settings]\n\n"
                 "  --config FILE   lines of `key = value`; # begins a comment (also HORN_CONFIG)\n"
-                "  --check         read all settings, say whether they are right, and leave\n\n"
+                "  --check         read all settings, say whether they are right, and leave\n"
+                "  --profile FILE  print where the time of a step goes for the job in FILE, kernel by kernel, and leave\n\n"
                 "Each setting is a key of the config file, a variable and a flag; a flag goes before the\n"
                 "variable, that before the file. Sizes take K, M, G, T.\n\n");
     for (const struct setting *r = table; r->key; r++) {

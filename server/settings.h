@@ -25,9 +25,10 @@ struct settings {
     int64_t ingest_seconds;
     int log_format, log_level, simd;
     bool allow_anyone;
+    const char *profile; /* file of SETTINGS_PROFILE, in argv */
 };
 
-enum settings_action { SETTINGS_RUN, SETTINGS_CHECK, SETTINGS_VERSION, SETTINGS_HELP };
+enum settings_action { SETTINGS_RUN, SETTINGS_CHECK, SETTINGS_PROFILE, SETTINGS_VERSION, SETTINGS_HELP };
 
 /* Reads everything; what is absent gets its preset, what is counted from the machine (threads, memory) is counted. The caller
  * gives `s` to settings_done in any case. ST_INVALID: where names the flag, the variable, or file and line. */

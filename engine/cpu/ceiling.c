@@ -12,7 +12,7 @@
 
 #define SIDE       1024       /* rows, columns and depth of the product: 2 GFLOP, 12 MiB */
 #define COPY_BYTES (64 << 20) /* read; as much is written */
-#define SECONDS    0.1        /* for each of the two; at least RUNS runs */
+#define SECONDS    0.05       /* for each of the two; at least RUNS runs */
 #define RUNS       3
 
 struct copy {
@@ -55,6 +55,7 @@ static double best_copy(struct device *d, float *floats)
     struct copy c = {(char *)floats, (const char *)floats + COPY_BYTES};
     double until = clock_seconds() + SECONDS, best = 1e9;
 
+    memset(floats, 1, 2u * COPY_BYTES); /* memory that nobody wrote is one page of zeros to the system, and read from a cache */
     for (int i = 0; i < RUNS || clock_seconds() < until; i++) {
         double began = clock_seconds(), took;
 

@@ -53,7 +53,7 @@ struct profile {
     } * node; /* by layer, longest first in each */
 };
 
-/* About a second: ceilings, two steps to warm up, then up to 64 within half a second, at least three. ST_NO_MEMORY where there is
+/* About a second: ceilings, two steps to warm up, then up to 64 within half a second, at least three, and the ceilings again. ST_NO_MEMORY where there is
  * no room for a second program beside what is held. */
 enum status profile_run(const struct profile_setup *s, struct profile **ret, struct problem *problem);
 struct profile *profile_free(struct profile *p);
@@ -62,7 +62,7 @@ DEFINE_OWNED(struct profile, profile_free)
 /* Share of the ceiling, NaN where none is known or the time is 0; *by_flops: which of the two it is. */
 double profile_of_ceiling(const struct profile *p, const struct profile_node *n, bool *by_flops);
 
-struct json *profile_json(const struct profile *p);           /* an object; the caller's */
+void profile_json(const struct profile *p, struct json *to);  /* puts its members into an object */
 void profile_table(const struct profile *p, struct text *to); /* for a terminal */
 
 #endif

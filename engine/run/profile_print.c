@@ -44,20 +44,20 @@ static struct json *node_json(const struct profile *p, const struct profile_node
     return j;
 }
 
-struct json *profile_json(const struct profile *p)
+void profile_json(const struct profile *p, struct json *to)
 {
-    struct json *j = json_new_object(), *ceiling, *layers;
+    struct json *ceiling, *layers;
 
-    json_put(j, "device", json_new_text(p->device));
-    json_put(j, "batch_size", json_new_int(p->batch));
-    json_put(j, "steps", json_new_int(p->steps));
-    json_put(j, "step_seconds", number(p->step_seconds));
-    json_put(j, "feed_seconds", number(p->feed_seconds));
-    json_put(j, "clock_seconds", number(p->clock_seconds));
-    ceiling = json_put(j, "ceiling", json_new_object());
+    json_put(to, "device", json_new_text(p->device));
+    json_put(to, "batch_size", json_new_int(p->batch));
+    json_put(to, "steps", json_new_int(p->steps));
+    json_put(to, "step_seconds", number(p->step_seconds));
+    json_put(to, "feed_seconds", number(p->feed_seconds));
+    json_put(to, "clock_seconds", number(p->clock_seconds));
+    ceiling = json_put(to, "ceiling", json_new_object());
     json_put(ceiling, "flops_per_second", number(p->flops_per_second > 0 ? p->flops_per_second : NAN));
     json_put(ceiling, "bytes_per_second", number(p->bytes_per_second > 0 ? p->bytes_per_second : NAN));
-    layers = json_put(j, "layers", json_new_array());
+    layers = json_put(to, "layers", json_new_array());
     for (int i = 0; i < p->n_layers; i++) {
         const struct profile_layer *l = &p->layer[i];
         struct json *row = json_push(layers, json_new_object()), *nodes;
@@ -69,7 +69,6 @@ struct json *profile_json(const struct profile *p)
         for (int k = 0; k < l->n; k++)
             json_push(nodes, node_json(p, &p->node[l->first + k]));
     }
-    return j;
 }
 
 /* --- table --------------------------------------------------------------------------------------------------------------------- */
@@ -79,8 +78,8 @@ static void table_node(const struct profile *p, const struct profile_node *n, st
     bool by_flops;
     double of_ceiling = profile_of_ceiling(p, n, &by_flops), per_ns = n->seconds > 0 ? 1e-9 / n->seconds : 0;
 
-    text_printf(to, "  %6u  %-17s %-25s %-20s %9.3f %5.1f %8.2f %8.2f", n->number, n->op, n->kernel, shape_text(&n->out).s,
-                1e3 * n->seconds, 100 * share(p, n->seconds), n->flops * per_ns, n->bytes * per_ns);
+    text_printf(to, "  %6u  %-17s %-25s %-20s %9.1f %5.1f %8.2f %8.2f", n->number, n->op, n->kernel, shape_text(&n->out).s,
+                1e6 * n->seconds, 100 * share(p, n->seconds), n->flops * per_ns, n->bytes * per_ns);
     if (isfinite(of_ceiling))
         text_printf(to, "  %4.0f %% of %s", 100 * of_ceiling, by_flops ? "flops" : "bytes");
     text_add_char(to, '\n');
@@ -88,17 +87,17 @@ static void table_node(const struct profile *p, const struct profile_node *n, st
 
 void profile_table(const struct profile *p, struct text *to)
 {
-    text_printf(to, "%s\nbatch %lld: a step takes %.3f ms (median of %d), the rows of a batch %.3f ms before it\n", p->device,
+    text_printf(to, "%s\nbatch %lld: a step takes %.4g ms (median of %d), the rows of a batch %.4g ms before it\n", p->device,
                 (long long)p->batch, 1e3 * p->step_seconds, p->steps, 1e3 * p->feed_seconds);
     if (p->flops_per_second > 0)
         text_printf(to, "ceilings: %.1f GFLOP/s by a large product, %.1f GB/s by a large copy\n", 1e-9 * p->flops_per_second,
                     1e-9 * p->bytes_per_second);
-    text_printf(to, "\n  %6s  %-17s %-25s %-20s %9s %5s %8s %8s  %s\n", "node", "op", "kernel", "out", "ms", "%", "GFLOP/s",
+    text_printf(to, "\n  %6s  %-17s %-25s %-20s %9s %5s %8s %8s  %s\n", "node", "op", "kernel", "out", "us", "%", "GFLOP/s",
                 "GB/s", "ceiling");
     for (int i = 0; i < p->n_layers; i++) {
         const struct profile_layer *l = &p->layer[i];
 
-        text_printf(to, "%-75s %8.3f %5.1f\n", l->name, 1e3 * l->seconds, 100 * share(p, l->seconds));
+        text_printf(to, "%-74s %9.1f %5.1f\n", l->name, 1e6 * l->seconds, 100 * share(p, l->seconds));
         for (int k = 0; k < l->n; k++)
             table_node(p, &p->node[l->first + k], to);
     }

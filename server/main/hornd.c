@@ -18,7 +18,9 @@
 #endif
 
 #include "engine/base/thread.h"
+#include "engine/run/backend.h"
 #include "server/http.h"
+#include "server/job.h"
 #include "server/lane.h"
 #include "server/log.h"
 #include "server/registry.h"
@@ -111,6 +113,73 @@ static enum status serve(const struct settings *s, const sigset_t *ours, struct 
     return status;
 }
 
+/* The JSON document in a file. */
+static enum status read_document(const char *path, int64_t limit, struct text *to, struct problem *problem)
+{
+    FILE *f = fopen(path, "re");
+    char block[1 << 16];
+    size_t n;
+    bool failed;
+
+    if (!f)
+        return fail(problem, ST_INVALID, "--profile", "the job %s cannot be read: %s", path, strerror(errno));
+    *to = text_make((size_t)limit);
+    while ((n = fread(block, 1, sizeof block, f)) > 0 && !to->cut)
+        text_add_bytes(to, block, n);
+    failed = ferror(f);
+    (void)fclose(f);
+    if (failed)
+        return fail(problem, ST_INVALID, "--profile", "the job %s cannot be read: %s", path, strerror(errno));
+    if (to->cut)
+        return fail(problem, ST_TOO_LARGE, "--profile", "the job %s has more than body_limit's %lld bytes", path,
+                    (long long)limit);
+    return ST_OK;
+}
+
+/* The data directory, in which the job's data sets and versions are. */
+static enum status open_data(const struct settings *s, struct db **ret, struct problem *problem)
+{
+    enum status status = db_open(s->data_dir, ret, problem);
+    struct problem why = *problem;
+
+    if (status != ST_CONFLICT)
+        return status;
+    return fail(problem, status, why.where, "%.300s; a running daemon is asked for the profile of a job: horn profile ID",
+                why.detail);
+}
+
+/* --profile FILE: judged as a POST of it would be, then clocked in this thread with the threads of a lane. */
+static enum status profile_file(const struct settings *s, struct problem *problem)
+{
+    const struct backend *cpu = backend_cpu();
+    const struct device_options options = {.threads = (int)s->threads, .simd = settings_simd(s)};
+    OWNED(db_close) struct db *db = NULL;
+    OWNED(arena_free) struct arena *mem = arena_new();
+    CLEAN(text_done) struct text document = {0};
+    OWNED(json_free) struct json *json = NULL;
+    OWNED(work_free) struct work *work = NULL;
+    OWNED(profile_free) struct profile *profile = NULL;
+    CLEAN(text_done) struct text table = text_make(64 << 20);
+    struct job_body body = {0};
+    struct device *device;
+    enum status status;
+
+    TRY(read_document(s->profile, s->body_limit, &document, problem));
+    TRY(job_read(document.s, mem, &json, &body, problem));
+    TRY(open_data(s, &db, problem));
+    TRY(work_open(db, &body, &work, problem));
+    TRY(cpu->open(0, &options, &device, problem));
+    cpu->enter(device);
+    status = work_profile(work, body.seed < 0 ? 0 : (uint64_t)body.seed, cpu, device, &profile, problem);
+    if (status == ST_OK) {
+        printf("%s of %s\n", work_names[work->type], work->name);
+        profile_table(profile, &table);
+        (void)fputs(table.s, stdout);
+    }
+    cpu->close(device);
+    return status;
+}
+
 static int complain(const struct problem *p)
 {
     fprintf(stderr, "hornd: %s%s%s\n", p->where, p->where[0] ? ": " : "", p->detail);
@@ -144,6 +213,10 @@ int main(int argc, char **argv)
         settings_print(&settings, &all);
         if (status == ST_OK)
             (void)fputs(all.s, stdout);
+    } else if (status == ST_OK && action == SETTINGS_PROFILE) {
+        log_setup(LOG_WARNING, (enum log_format)settings.log_format);
+        memory_limit_set((size_t)settings.memory_limit);
+        status = profile_file(&settings, &problem);
     } else if (status == ST_OK) {
         log_setup((enum log_level)settings.log_level, (enum log_format)settings.log_format);
         raise_file_limit();

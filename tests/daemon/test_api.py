@@ -227,6 +227,53 @@ def model_checkpoints_can_be_fetched():
 
 
 @test
+def a_running_and_a_finished_job_show_where_the_time_of_their_step_goes():
+    with Daemon(None, "--lanes", "1") as d:
+        put_set(d, 2000)
+        done = d.submit(small_job())
+        d.finish(done)
+        for r in (d.get(f"/api/v1/jobs/{done}/profile?format=table"), d.get(f"/api/v1/jobs/{done}/profile", headers={"Accept": "text/plain"})):
+            assert r.code == 200 and r.headers["Content-Type"].startswith("text/plain") and b"matmul.product" in r.body, r
+        running = d.submit(small_job(epochs=100000))
+        replies = [d.get(f"/api/v1/jobs/{done}/profile")]
+        d.wait(running, ("running",))
+        replies.append(d.get(f"/api/v1/jobs/{running}/profile"))
+        for id, r in zip((done, running), replies):
+            assert r.code == 200 and r.json["job"] == id and r.json["batch_size"] == 16, r
+            nodes = [n for layer in r.json["layers"] for n in layer["nodes"]]
+            assert {"hidden", "out", "optimizer"} <= {layer["layer"] for layer in r.json["layers"]}, r
+            assert abs(sum(n["share"] for n in nodes) - 1) < 0.01 and len({n["node"] for n in nodes}) == len(nodes)
+            for n in nodes:
+                file, row = (n["kernel"].split(".") + [""])[:2]
+                assert file == "reference" or row and os.path.exists(os.path.join(ROOT, "engine/cpu", file + ".c")), n
+        assert d.job(running)["state"] == "running"
+        assert d.get("/api/v1/jobs/999/profile").code == 404
+        d.post(f"/api/v1/jobs/{running}/cancel")
+
+
+@test
+def a_job_in_a_file_is_profiled_without_a_daemon():
+    def profile(*args):
+        return subprocess.run([os.path.join(ROOT, BUILD, "hornd"), "--data-dir", d.folder + "/data", *args], capture_output=True, text=True, timeout=60)
+
+    with Daemon() as d:
+        put_set(d)
+        path = d.folder + "/job.json"
+        with open(path, "w") as f:
+            json.dump(small_job(), f)
+        p = profile("--profile", path)
+        assert p.returncode == 1 and "uses this folder" in p.stderr and "horn profile ID" in p.stderr, p
+        d.stop()
+        p = profile("--threads=1", "--profile", path)
+        assert p.returncode == 0 and p.stdout.startswith("fit of small\n") and "1 thread," in p.stdout and "pointwise.update" in p.stdout, p
+        with open(path, "w") as f:
+            json.dump(small_job(x="set/nothing"), f)
+        p = profile("--profile", path)
+        assert p.returncode == 1 and "/fit/x" in p.stderr, p
+        assert "/nowhere" in profile("--profile=/nowhere").stderr
+
+
+@test
 def a_foreign_host_or_origin_is_forbidden():
     with Daemon() as d:
         assert d.get("/api/v1/system", headers={"Host": "evil.example"}).code == 403

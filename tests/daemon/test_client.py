@@ -30,6 +30,8 @@ def every_command_does_what_its_help_says():
         assert "job 1 " in out and "Epoch 2/2" in out and "val_accuracy" in out and "job 1 is done: model small version 1" in out, out
         assert "job 1 is done" in horn(d, "watch", "1")
         assert "small" in horn(d, "jobs")
+        table = horn(d, "profile", "1")
+        assert table.startswith("job 1: fit of small\n") and "matmul.product" in table, table
         request = d.folder + "/r.json"
         with open(request, "w") as f:
             json.dump({"inputs": [[1, 2, 3, 4]]}, f)
@@ -45,6 +47,7 @@ def every_command_does_what_its_help_says():
 def what_the_daemon_refuses_is_printed_and_the_exit_code_says_so():
     with Daemon() as d:
         assert "no such" in horn(d, "watch", "77", code=1)
+        assert "no such" in horn(d, "profile", "77", code=1)
         text = horn(d, "submit", "-", stdin='{"type": "fit"}', code=1)
         assert "422" in text or "400" in text, text
         assert "cannot be opened" in horn(d, "upload", "a/b", "/nowhere", code=1)

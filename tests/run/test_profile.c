@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/base/json.h"
+#include "engine/ops/ops.h"
 #include "engine/run/profile.h"
 #include "engine/run/train.h"
 #include "tests/run/fashion.h"
@@ -169,6 +170,20 @@ TEST(a_prediction_is_profiled_without_losses_and_updates)
     bench_close(&b);
 }
 
+TEST(a_nodes_bytes_count_an_input_used_twice_once_and_of_a_table_what_is_looked_up)
+{
+    OWNED(graph_free) struct graph *g = graph_new();
+    struct build b = build_make(g);
+    value_id table = input(&b, F32, &SHAPE(1000, 8)), index = input(&b, I32, &SHAPE(5));
+    value_id rows = emit_gather(&b, table, index), some = emit_slice(&b, table, 0, 10, 12), all = emit_mul(&b, table, table);
+    const value_id made[] = {rows, some, all};
+    static const double want[] = {5 * 4 + 2 * 5 * 8 * 4, 2 * 2 * 8 * 4, 2 * 8000 * 4};
+
+    CHECK_INT(b.problem.status, ST_OK);
+    for (size_t i = 0; i < COUNT(made); i++)
+        CHECK_NEAR(node_bytes(&g->nodes[g->values[made[i]].producer], g->values), want[i], 0);
+}
+
 TEST(a_node_is_held_against_the_ceiling_that_it_is_nearer_to)
 {
     const struct profile p = {.flops_per_second = 1e9, .bytes_per_second = 1e8}, unknown = {0};
@@ -190,9 +205,10 @@ TEST(json_and_table_say_the_same)
 
     bench_open(&b, 1);
     make_profile(&b, PROGRAM_TRAIN);
-    OWNED(json_free) struct json *j = profile_json(b.profile);
+    OWNED(json_free) struct json *j = json_new_object();
     double shares = 0;
 
+    profile_json(b.profile, j);
     profile_table(b.profile, &table);
     CHECK(json_number(json_get(j, "batch_size")) == BATCH);
     for (const struct json *l = json_first(json_get(j, "layers")); l; l = json_next(l)) {

@@ -57,6 +57,16 @@ TEST(without_anything_the_presets_hold)
     CHECK_INT(action, SETTINGS_RUN);
 }
 
+TEST(the_job_to_profile_is_a_file)
+{
+    CHECK_OK(read_args("--threads=3", "--profile", "job.json", NULL));
+    CHECK_INT(action, SETTINGS_PROFILE);
+    CHECK_TEXT(settings.profile, "job.json");
+    CHECK_INT(settings.threads, 3);
+    CHECK_INT(read_args("--profile", NULL), ST_INVALID);
+    CHECK_CONTAINS(problem.detail, "needs the FILE of a job");
+}
+
 TEST(a_flag_goes_before_the_environment_and_that_before_the_file)
 {
     write_config("# a comment\nlanes = 2\nthreads=8   # behind\n\ncheckpoint_seconds = 0.3\n");
