@@ -3,7 +3,6 @@
 An aim is a ratio to the best peer in the same run, for one thread and for two."""
 import gzip
 import os
-import sys
 
 import numpy as np
 
@@ -35,7 +34,6 @@ def floats(*shape):
 def cifar(rng, n):
     """The first images of CIFAR-10's first batch where HORN_DATA has it, else random ones of that shape."""
     if not os.path.exists(CIFAR):
-        print("no", CIFAR, "- random images instead", file=sys.stderr)
         return rng.random((n, 32, 32, 3), dtype="float32")
     with gzip.open(CIFAR) as f:
         records = np.frombuffer(f.read(3073 * n), "uint8").reshape(n, 3073)
@@ -144,7 +142,7 @@ image = floats(28, 28, 1)
 Row("mlp", "MLP 784-512-512-10, dropout, b128", (1.4, 1.6), 128, 25600, floats(784), 10, keras_mlp, torch_mlp, "keras-jax")
 Row("small", "MLP 20-64-64-2, b32", (5, 5), 32, 256000, floats(20), 2, keras_small, torch_small, "keras-jax")
 Row("cnn", "mnist_cnn, b128", (1.5, 1.7), 128, 2560, image, 10, keras_cnn, torch_cnn, "keras-tf")
-Row("resnet20", "ResNet-20 on CIFAR-10, b128", (1.4, 1.4), 128, 1280, cifar, 10, keras_resnet, torch_resnet, "torch")
+Row("resnet20", f"ResNet-20 on {'CIFAR-10' if os.path.exists(CIFAR) else 'random 32x32 images'}, b128", (1.4, 1.4), 128, 1280, cifar, 10, keras_resnet, torch_resnet, "torch")
 Row("lstm", "Embedding(20000) + LSTM(128), T80, b32", (1.3, 1.3), 32, 2560, words(20000, 80), 2, keras_lstm, torch_lstm, "torch",
     "binary_crossentropy")
 Row("mlp-b32", "the MLP, b32", (1.3, 1.3), 32, 12800, floats(784), 10, keras_mlp, torch_mlp, "keras-jax")
