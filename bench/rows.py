@@ -1,4 +1,6 @@
-"""The five models of bench/train: data of the right shape, and the model in Keras and in PyTorch."""
+"""The models of bench/train: data of the right shape, the model in Keras and in PyTorch, and what Horn aims at.
+
+An aim is a ratio to the best peer in the same run, for one thread and for two."""
 import gzip
 import os
 
@@ -9,15 +11,20 @@ CIFAR = os.path.join(os.environ.get("HORN_DATA", "data"), "cifar10/data_batch_1.
 
 
 class Row:
-    def __init__(self, name, batch, samples, x, y, classes, keras, torch, loss="sparse_categorical_crossentropy"):
-        self.name, self.batch, self.samples, self.x, self.y, self.classes = name, batch, samples, x, y, classes
-        self.keras, self.torch, self.loss = keras, torch, loss
+    """samples: of an epoch, a multiple of the batch; half a second's work or more on a fast machine. rival: the peer to take if only one is."""
+
+    def __init__(self, name, title, aims, batch, samples, x, classes, keras, torch, rival, loss="sparse_categorical_crossentropy"):
+        self.name, self.title, self.aims, self.batch, self.samples, self.x, self.classes = name, title, aims, batch, samples, x, classes
+        self.keras, self.torch, self.rival, self.loss = keras, torch, rival, loss
         ROWS[name] = self
 
-    def data(self):
-        rng = np.random.default_rng(1)
-        y = rng.integers(0, self.classes, self.samples).astype("int32")
-        return self.x(rng, self.samples), y
+    def data(self, samples=None):
+        rng, n = np.random.default_rng(1), samples or self.samples
+        y = rng.integers(0, self.classes, n).astype("int32")
+        return self.x(rng, n), y
+
+    def aim(self, threads):
+        return self.aims[min(threads, 2) - 1]
 
 
 def floats(*shape):
@@ -27,7 +34,6 @@ def floats(*shape):
 def cifar(rng, n):
     """The first images of CIFAR-10's first batch where HORN_DATA has it, else random ones of that shape."""
     if not os.path.exists(CIFAR):
-        print("no", CIFAR, "- random images instead")
         return rng.random((n, 32, 32, 3), dtype="float32")
     with gzip.open(CIFAR) as f:
         records = np.frombuffer(f.read(3073 * n), "uint8").reshape(n, 3073)
@@ -39,11 +45,12 @@ def words(vocabulary, length):
 
 
 def keras_mlp(L, K):
-    return K.Sequential([K.Input((784,)), L.Dense(512, activation="relu"), L.Dense(512, activation="relu"), L.Dense(10, activation="softmax")])
+    return K.Sequential([K.Input((784,)), L.Dense(512, activation="relu"), L.Dropout(0.2), L.Dense(512, activation="relu"), L.Dropout(0.2),
+                         L.Dense(10, activation="softmax")])
 
 
 def torch_mlp(N):
-    return N.Sequential(N.Linear(784, 512), N.ReLU(), N.Linear(512, 512), N.ReLU(), N.Linear(512, 10))
+    return N.Sequential(N.Linear(784, 512), N.ReLU(), N.Dropout(0.2), N.Linear(512, 512), N.ReLU(), N.Dropout(0.2), N.Linear(512, 10))
 
 
 def keras_small(L, K):
@@ -114,8 +121,32 @@ def torch_lstm(N):
     return Net()
 
 
-Row("mlp", 128, 12800, floats(784), None, 10, keras_mlp, torch_mlp)
-Row("small", 32, 32000, floats(20), None, 2, keras_small, torch_small)
-Row("cnn", 128, 2560, floats(28, 28, 1), None, 10, keras_cnn, torch_cnn)
-Row("resnet20", 128, 1280, cifar, None, 10, keras_resnet, torch_resnet)
-Row("lstm", 32, 1280, words(20000, 80), None, 2, keras_lstm, torch_lstm, "binary_crossentropy")
+def keras_wide(L, K):
+    return K.Sequential([K.Input((4096,)), L.Dense(4096, activation="relu"), L.Dense(4096, activation="relu"), L.Dense(10, activation="softmax")])
+
+
+def torch_wide(N):
+    return N.Sequential(N.Linear(4096, 4096), N.ReLU(), N.Linear(4096, 4096), N.ReLU(), N.Linear(4096, 10))
+
+
+def keras_conv(L, K):
+    return K.Sequential([K.Input((56, 56, 64)), L.Conv2D(64, 3, padding="same", activation="relu"), L.GlobalAveragePooling2D(),
+                         L.Dense(10, activation="softmax")])
+
+
+def torch_conv(N):
+    return N.Sequential(N.Conv2d(64, 64, 3, padding=1), N.ReLU(), N.AdaptiveAvgPool2d(1), N.Flatten(), N.Linear(64, 10))
+
+
+image = floats(28, 28, 1)
+Row("mlp", "MLP 784-512-512-10, dropout, b128", (1.4, 1.6), 128, 25600, floats(784), 10, keras_mlp, torch_mlp, "keras-jax")
+Row("small", "MLP 20-64-64-2, b32", (5, 5), 32, 256000, floats(20), 2, keras_small, torch_small, "keras-jax")
+Row("cnn", "mnist_cnn, b128", (1.5, 1.7), 128, 2560, image, 10, keras_cnn, torch_cnn, "keras-tf")
+Row("resnet20", f"ResNet-20 on {'CIFAR-10' if os.path.exists(CIFAR) else 'random 32x32 images'}, b128", (1.4, 1.4), 128, 1280, cifar, 10, keras_resnet, torch_resnet, "torch")
+Row("lstm", "Embedding(20000) + LSTM(128), T80, b32", (1.3, 1.3), 32, 2560, words(20000, 80), 2, keras_lstm, torch_lstm, "torch",
+    "binary_crossentropy")
+Row("mlp-b32", "the MLP, b32", (1.3, 1.3), 32, 12800, floats(784), 10, keras_mlp, torch_mlp, "keras-jax")
+Row("mlp-b1024", "the MLP, b1024", (1.3, 1.3), 1024, 25600, floats(784), 10, keras_mlp, torch_mlp, "keras-jax")
+Row("cnn-b32", "mnist_cnn, b32", (1.3, 1.3), 32, 2560, image, 10, keras_cnn, torch_cnn, "keras-tf")
+Row("wide", "MLP 4096-4096-4096-10, b256", (1.0, 1.0), 256, 1024, floats(4096), 10, keras_wide, torch_wide, "torch")
+Row("conv", "Conv 64->64 3x3 at 56x56, b16", (1.0, 1.0), 16, 320, floats(56, 56, 64), 10, keras_conv, torch_conv, "torch")
