@@ -11,4 +11,5 @@ const struct simd SIMD(simd) = {
     .norms = &SIMD(simd_norms),
     .winograd = &SIMD(simd_winograd),
     .cells = &SIMD(simd_cells),
+    .products = &SIMD(simd_products),
 };

@@ -102,6 +102,14 @@ struct simd_random {
                     int64_t end);
 };
 
+/* --- products (few.c) --------------------------------------------------------------------------------------------------- */
+
+struct simd_products {
+    /* y (m, n) = x (m, k) w (k, n), or y + that with `add`. A row's bits depend neither on m nor on how n is cut. */
+    void (*few_rows)(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw, bool add, float *y,
+                     int64_t ldy);
+};
+
 /* --- pooling (window.c) ----------------------------------------------------------------------------------------------- */
 
 struct pool_shape {
@@ -179,6 +187,7 @@ struct simd {
     const struct simd_norms *norms;
     const struct simd_winograd *winograd;
     const struct simd_cells *cells;
+    const struct simd_products *products;
 };
 
 #ifdef SIMD_LEVEL
@@ -192,6 +201,7 @@ extern const struct simd_windows SIMD(simd_windows);
 extern const struct simd_norms SIMD(simd_norms);
 extern const struct simd_winograd SIMD(simd_winograd);
 extern const struct simd_cells SIMD(simd_cells);
+extern const struct simd_products SIMD(simd_products);
 extern const struct simd SIMD(simd);
 #endif
 
