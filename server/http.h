@@ -17,10 +17,6 @@ struct server;
 /* Binds settings.listen. ST_CONFLICT: another process has the port; ST_INVALID: no such address, or one that is not loopback without
  * allow_anyone. */
 enum status http_start(struct server *s, struct http **ret, struct problem *problem);
-/* ADDR:PORT as in http_start judged alone, for --check. */
-enum status http_check_listen(const char *listen, int allow_anyone, struct problem *problem);
-/* Binds and lets go: ST_CONFLICT if another process has the port. For the start, before anything is begun. */
-enum status http_check_free(const char *listen, struct problem *problem);
 const char *http_url(const struct http *h); /* "http://127.0.0.1:8501", with the port that was bound */
 const char *http_library(void);             /* version of libmicrohttpd */
 void http_sweep(struct http *h);            /* closes connections whose time for a header is over */

@@ -17,7 +17,7 @@ enum { N_CODES = 600, N_BUCKETS = 12 };
 
 static const double bounds[N_BUCKETS]; /* seconds */
 static atomic_llong requests[N_CODES];
-static atomic_llong buckets[N_BUCKETS + 1], predict_ns, predict_samples;
+static atomic_llong buckets[N_BUCKETS + 1], predict_ns, predict_samples, predict_batches;
 static atomic_llong trained_samples, attempts, checkpoints, checkpoint_ns;
 
 void metrics_request(int code)
@@ -35,6 +35,11 @@ void metrics_predict(double seconds, int64_t samples)
     atomic_fetch_add_explicit(&buckets[i], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&predict_ns, (long long)(seconds * 1e9), memory_order_relaxed);
     atomic_fetch_add_explicit(&predict_samples, samples, memory_order_relaxed);
+}
+
+void metrics_batch(void)
+{
+    atomic_fetch_add_explicit(&predict_batches, 1, memory_order_relaxed);
 }
 
 void metrics_samples(int64_t n)
@@ -95,6 +100,8 @@ static void print_predict(struct text *t)
     text_printf(t, "horn_predict_seconds_count %lld\n", sum);
     one_value(t, "horn_predict_samples_total", "counter", "Samples answered by predict calls.",
               (double)atomic_load(&predict_samples));
+    one_value(t, "horn_predict_batches_total", "counter", "Batches in which predict calls were computed.",
+              (double)atomic_load(&predict_batches));
 }
 
 void metrics_print(struct server *s, struct text *t)

@@ -10,6 +10,7 @@ struct server;
 
 void metrics_request(int code);                        /* an answered HTTP request */
 void metrics_predict(double seconds, int64_t samples); /* an answered predict call */
+void metrics_batch(void);                              /* calls that were computed together, or one alone */
 void metrics_samples(int64_t n);                       /* rows that went through a training step */
 void metrics_attempt(void);                            /* a job was claimed */
 void metrics_checkpoint(double seconds);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/base/thread.h"
+#include "server/batch.h"
 #include "storage/keras_h5.h"
 #include "storage/models.h"
 
@@ -33,6 +34,7 @@ struct loaded {
     struct device *device; /* that holds the weights */
     pthread_mutex_t lock;  /* guards idle and out */
     struct slot *idle, *out;
+    struct batch_queue queue;
 };
 
 struct newest {
@@ -84,6 +86,7 @@ static struct loaded *loaded_free(struct loaded *l)
     if (l->device)
         l->backend->close(l->device);
     pthread_mutex_destroy(&l->lock);
+    batch_queue_done(&l->queue);
     return free_null(l);
 }
 DEFINE_OWNED(struct loaded, loaded_free)
@@ -249,6 +252,7 @@ static enum status load(struct registry *g, const struct version_row *row, struc
     char path[1024];
 
     pthread_mutex_init(&l->lock, NULL);
+    batch_queue_init(&l->queue);
     l->backend = g->backend;
     snprintf(l->v.name, sizeof l->v.name, "%s", row->model);
     l->v.number = row->version;
@@ -436,6 +440,13 @@ enum status registry_get(struct registry *g, const char *name, int64_t number, b
     return status;
 }
 
+void registry_hold(struct registry *g, struct version *v)
+{
+    pthread_mutex_lock(&g->lock);
+    ((struct loaded *)v)->refs++;
+    pthread_mutex_unlock(&g->lock);
+}
+
 void registry_release(struct registry *g, struct version *v)
 {
     struct loaded *l = (struct loaded *)v;
@@ -490,6 +501,11 @@ void version_return(struct version *v, struct predictor *p)
         break;
     }
     pthread_mutex_unlock(&l->lock);
+}
+
+struct batch_queue *version_queue(struct version *v)
+{
+    return &((struct loaded *)v)->queue;
 }
 
 void registry_swap_begin(struct registry *g, const char *name)

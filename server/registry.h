@@ -18,6 +18,7 @@
 #include "storage/db.h"
 
 struct registry;
+struct batch_queue;
 
 struct version { /* what readers see: immutable */
     char name[129];
@@ -38,11 +39,13 @@ struct registry *registry_free(struct registry *g);
 /* number 0: the newest. Without `may_load`, *ret is NULL and the result ST_OK where it is not in memory. ST_NOT_FOUND: no such model or version. */
 enum status registry_get(struct registry *g, const char *name, int64_t number, bool may_load, struct version **ret,
                          struct problem *problem);
+void registry_hold(struct registry *g, struct version *v); /* once more, for one that holds it already */
 void registry_release(struct registry *g, struct version *v);
 
 /* A predictor of the version for the calling thread alone. Without `may_make`, *ret is NULL where all are in use. */
 enum status version_borrow(struct version *v, bool may_make, struct predictor **ret, struct problem *problem);
 void version_return(struct version *v, struct predictor *p);
+struct batch_queue *version_queue(struct version *v); /* its larger calls (batch.h) */
 
 /* Around the commit of a new version: from begin on, requests for the newest one ask the database, so that whoever has seen the job done
  * also gets its version. number 0: it did not come to a version. */

@@ -10,6 +10,8 @@
 
 enum { REPLY_LIMIT = 1 << 30 }; /* bytes of a body made in memory */
 
+struct call;
+
 struct reply {
     int code;                 /* HTTP status */
     const char *content_type; /* static text */
@@ -18,7 +20,8 @@ struct reply {
     int64_t file_bytes;
     char location[320], allow[64], file_name[160]; /* "": no such header */
     int retry_after;                               /* seconds; 0: no such header */
-    bool later; /* set by a handler that will not do this in the HTTP thread: it is called again in a request thread */
+    struct call *call; /* a predict call that was read and waits to be computed (batch.h): only where request.gathers */
+    bool later;        /* set by a handler that will not do this in the HTTP thread: it is called again in a request thread */
 };
 
 void reply_init(struct reply *r);

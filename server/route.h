@@ -50,6 +50,7 @@ struct request {
     int64_t upload_bytes;
     const struct json *json; /* the parsed body */
     bool worker;             /* in a request thread: may wait */
+    bool gathers;            /* predict calls are left in reply.call, for their answer to come from a batch */
 
     const struct endpoint *endpoint;
     const char *param[MAX_PARAMS]; /* of the template, in its order */

@@ -16,14 +16,36 @@ enum {
 };
 #define SMALL_FLOPS 4e6 /* a core makes 50 to 150 GFLOP/s in products of matrices, some 10 in single rows, bound by memory */
 
+/* Small tensors are plain memory: clearing, counting and aligning it costs more than filling it. */
+static enum status floats_alloc(size_t bytes, const char *what, float **ret, struct problem *problem)
+{
+    void *memory;
+
+    if (bytes <= SMALL_BYTES)
+        memory = must_realloc(NULL, bytes);
+    else
+        TRY(try_alloc(bytes, what, &memory, problem));
+    *ret = memory;
+    return ST_OK;
+}
+
+static void floats_free(float *p, size_t bytes)
+{
+    if (bytes <= SMALL_BYTES)
+        free(p);
+    else
+        big_free(p, bytes);
+}
+
 void prediction_done(struct prediction *p)
 {
-    for (int i = 0; i < MAX_ARRAYS; i++) {
-        if (p->x[i])
-            big_free(p->x[i], p->x_bytes[i]);
-        if (p->y[i])
-            big_free(p->y[i], p->y_bytes[i]);
-        p->x[i] = p->y[i] = NULL;
+    for (int i = 0; i < p->n_x; i++) {
+        floats_free(p->x[i], p->x_bytes[i]);
+        p->x[i] = NULL;
+    }
+    for (int i = 0; i < p->n_y; i++) {
+        floats_free(p->y[i], p->y_bytes[i]);
+        p->y[i] = NULL;
     }
 }
 
@@ -58,10 +80,7 @@ static enum status check_shape(const struct version *v, int i, const char *point
 
 static enum status input_alloc(struct prediction *p, int i, int64_t count, struct problem *problem)
 {
-    void *memory;
-
-    TRY(try_alloc((size_t)count * sizeof(float), "the inputs", &memory, problem));
-    p->x[i] = memory;
+    TRY(floats_alloc((size_t)count * sizeof(float), "the inputs", &p->x[i], problem));
     p->x_bytes[i] = (size_t)count * sizeof(float);
     return ST_OK;
 }
@@ -249,19 +268,25 @@ static enum status run_piece(const struct version *v, struct predictor *with, co
     return predictor_run(with, x, n, y, problem);
 }
 
-enum status serving_run(struct version *v, struct predictor *with, struct prediction *p, struct problem *problem)
+enum status serving_outputs(const struct version *v, struct prediction *p, struct problem *problem)
 {
     p->n_y = v->model->n_outputs;
     for (int i = 0; i < p->n_y; i++) {
-        void *memory;
         size_t bytes;
 
+        if (p->y[i])
+            continue;
         if (!size_mul((size_t)shape_count(&v->output_rows[i]) * sizeof(float), (size_t)p->n, &bytes))
             return fail(problem, ST_TOO_LARGE, "", "the outputs of %lld samples are too large", (long long)p->n);
-        TRY(try_alloc(bytes ? bytes : 1, "the outputs", &memory, problem));
-        p->y[i] = memory;
+        TRY(floats_alloc(bytes ? bytes : 1, "the outputs", &p->y[i], problem));
         p->y_bytes[i] = bytes ? bytes : 1;
     }
+    return ST_OK;
+}
+
+enum status serving_run(struct version *v, struct predictor *with, struct prediction *p, struct problem *problem)
+{
+    TRY(serving_outputs(v, p, problem));
     for (int64_t from = 0; from < p->n; from += PIECE) {
         if (from && p->ending && atomic_load(p->ending))
             return fail(problem, ST_BUSY, "", "the daemon is stopping");
@@ -296,14 +321,9 @@ void serving_print_json(const struct version *v, const struct prediction *p, str
     text_add(t, p->n_y > 1 ? "}}" : "}");
 }
 
-enum status serving_print_npy(const struct version *v, const struct prediction *p, struct text *t, struct problem *problem)
+void serving_print_npy(const struct version *v, const struct prediction *p, struct text *t)
 {
-    struct shape s;
+    struct shape s = output_shape(v, p, 0);
 
-    if (p->n_y != 1)
-        return fail(problem, ST_INVALID, "Accept", "the model has %d outputs: an .npy holds one, take application/json",
-                    p->n_y);
-    s = output_shape(v, p, 0);
     npy_print(t, p->y[0], &s);
-    return ST_OK;
 }

@@ -21,9 +21,12 @@ enum status serving_read_json(const struct version *v, const char *body, size_t 
                               struct problem *problem);
 enum status serving_read_npy(const struct version *v, const char *body, size_t bytes, struct prediction *p,
                              struct problem *problem);
+/* Makes room for y. ST_NO_MEMORY, ST_TOO_LARGE. */
+enum status serving_outputs(const struct version *v, struct prediction *p, struct problem *problem);
+/* Makes room where there is none yet, and runs. */
 enum status serving_run(struct version *v, struct predictor *with, struct prediction *p, struct problem *problem);
 void serving_print_json(const struct version *v, const struct prediction *p, struct text *t);
-enum status serving_print_npy(const struct version *v, const struct prediction *p, struct text *t, struct problem *problem);
+void serving_print_npy(const struct version *v, const struct prediction *p, struct text *t); /* of a model with one output */
 
 /* Can an HTTP thread do this itself? n: samples, 1 while they are not known. */
 bool serving_is_small(const struct version *v, size_t bytes, int64_t n);

@@ -23,6 +23,7 @@ struct settings {
     int64_t queue_limit, connection_limit, address_limit;
     double header_seconds, idle_seconds;
     int64_t ingest_seconds;
+    int64_t max_batch, batch_delay_us;
     int log_format, log_level, simd;
     bool allow_anyone;
     const char *profile; /* file of SETTINGS_PROFILE, in argv */

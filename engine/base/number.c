@@ -8,7 +8,7 @@
  * within 8 units of one, and outside the normal floats, strtof decides on the text itself. (float)strtod rounds twice, and
  * differs.
  *
- * Measured on 784 random numbers of 9 digits, one Xeon core: 20 ns per number, strtof alone 56. */
+ * MEASURED */
 #include "engine/base/number.h"
 
 #include <float.h>
@@ -61,6 +61,30 @@ static __attribute__((noinline)) void scan_long(const char *at, const char *end,
     }
 }
 
+/* Eight digits at once, if there are eight: their bytes as one number, halves of it joined by multiplication (D. Lemire, "Number
+ * parsing at a gigabyte per second", 2021, section 5). */
+static inline bool scan_eight(const char *at, const char *end, uint64_t *mantissa)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    const uint64_t low = 0x000000FF000000FFu;
+    uint64_t v;
+
+    if (end - at < 8)
+        return false;
+    memcpy(&v, at, sizeof v);
+    if (((v & 0xF0F0F0F0F0F0F0F0u) | ((v + 0x0606060606060606u) & 0xF0F0F0F0F0F0F0F0u) >> 4) != 0x3333333333333333u)
+        return false;
+    v -= 0x3030303030303030u;
+    v = v * 10 + (v >> 8);
+    v = ((v & low) * (100 + (1000000ull << 32)) + (v >> 16 & low) * (1 + (10000ull << 32))) >> 32;
+    *mantissa = *mantissa * 100000000 + v;
+    return true;
+#else
+    (void)at, (void)end, (void)mantissa;
+    return false;
+#endif
+}
+
 /* -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)? at `at`; returns its end, NULL if there is none. */
 static inline const char *scan(const char *at, const char *end, struct decimal *d)
 {
@@ -83,6 +107,8 @@ static inline const char *scan(const char *at, const char *end, struct decimal *
         point = at++;
         if (!is_digit(at, end))
             return NULL;
+        while (scan_eight(at, end, &mantissa))
+            at += 8;
         for (; is_digit(at, end); at++)
             mantissa = mantissa * 10 + (uint64_t)(*at - '0');
         d->exponent = point + 1 - at;
@@ -211,10 +237,16 @@ static enum status wrong(const struct reader *r, enum status status, int levels,
     return fail(r->problem, status, pointer.s, "%s (byte %zu)", what, (size_t)(r->at - r->text));
 }
 
+static inline const char *behind_blanks(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
+        at++;
+    return at;
+}
+
 static inline void skip_blanks(struct reader *r)
 {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t'))
-        r->at++;
+    r->at = behind_blanks(r->at, r->end);
 }
 
 static bool begins(const struct reader *r, const char *word)
@@ -248,6 +280,33 @@ static enum status no_number(const struct reader *r)
     return wrong(r, ST_MALFORMED, r->level, "a number is expected, not the byte 0x%02x", (unsigned char)*r->at);
 }
 
+/* The numbers behind one at `at`, each behind a comma, as long as nothing else comes: most of a text. What stops it is looked at
+ * by others. */
+static const char *read_more(struct reader *r, const char *at)
+{
+    const char *end = r->end;
+    size_t first = r->n, n = first;
+
+    while (n < r->room) {
+        const char *number = behind_blanks(at, end), *behind;
+        struct decimal d;
+        float x;
+
+        if (number == end || *number != ',')
+            break;
+        number = behind_blanks(number + 1, end);
+        behind = scan(number, end, &d);
+        x = behind ? to_float(number, behind, &d) : INFINITY;
+        if (isinf(x))
+            break;
+        r->to[n++] = x;
+        at = behind;
+    }
+    r->n = n;
+    r->count[r->level - 1] += (int64_t)(n - first);
+    return at;
+}
+
 static enum status read_number(struct reader *r)
 {
     struct decimal d;
@@ -266,7 +325,7 @@ static enum status read_number(struct reader *r)
     if (isinf(x))
         return wrong(r, ST_MALFORMED, r->level, "the number is beyond the range of float (3.4e38)");
     r->to[r->n++] = x;
-    r->at = behind;
+    r->at = r->level ? read_more(r, behind) : behind;
     return ST_OK;
 }
 
@@ -351,28 +410,43 @@ enum status number_array(const char *text, size_t bytes, const char *where, floa
     return ST_OK;
 }
 
+/* Commas, and brackets, of a block: loops that become vector code. */
+enum { COUNT_BLOCK = 32 };
+
+static inline void count_block(const char *at, int *commas, int *brackets)
+{
+    int c = 0, b = 0;
+
+    for (int i = 0; i < COUNT_BLOCK; i++) {
+        c += at[i] == ',';
+        b += (at[i] == '[') | (at[i] == ']');
+    }
+    *commas = c;
+    *brackets = b;
+}
+
+/* Values are separated by commas: one more than those is enough. */
 size_t number_count(const char *text, size_t bytes)
 {
-    size_t n = 0;
-    int level = 0;
-    bool inside = false; /* of a number */
+    const char *at = text, *end = text + bytes;
+    size_t n = 1;
+    int level = 0, commas, brackets;
 
-    for (const char *at = text, *end = text + bytes; at < end; at++) {
-        bool blank = *at == ' ' || *at == '\n' || *at == '\r' || *at == '\t', mark = *at == '[' || *at == ']' || *at == ',';
-
-        if (!blank && !mark) {
-            n += !inside;
-            inside = true;
-            while (is_digit(at + 1, end)) /* most of the text */
-                at++;
-            continue;
+    while (at < end) {
+        if (level && end - at >= COUNT_BLOCK) {
+            count_block(at, &commas, &brackets);
+            if (!brackets) {
+                n += (size_t)commas;
+                at += COUNT_BLOCK;
+                continue;
+            }
         }
-        if (level == 0 && inside) /* a lone number ends here */
-            break;
-        inside = false;
-        level += *at == '[';
-        if (*at == ']' && --level <= 0)
-            break;
+        for (const char *last = end - at > COUNT_BLOCK ? at + COUNT_BLOCK : end; at < last; at++) {
+            n += *at == ',';
+            level += *at == '[';
+            if ((*at == ']' && --level <= 0) || (*at == ',' && level == 0)) /* the array or the lone number ends here */
+                return n;
+        }
     }
     return n;
 }

@@ -23,7 +23,7 @@ bool number_double(const char **at, const char *end, double *ret); /* both: beyo
 enum status number_array(const char *text, size_t bytes, const char *where, float *to, size_t room, int *rank, int64_t dim[8],
                          size_t *used, struct problem *problem);
 
-/* Counts the numbers of the array at text without storing them (an upper bound for `room`). */
+/* An upper bound for `room`: one more than the commas of the array at text. */
 size_t number_count(const char *text, size_t bytes);
 
 /* Prints values as nested arrays of shape dim[0..rank), shortest form that reads back as the same float. */

@@ -118,9 +118,36 @@ static int bucket_for(int64_t n)
     return i;
 }
 
-/* Rows `from .. from + n - 1`, padded with zero rows up to the bucket; what the padding gives is dropped. */
-static enum status run_piece(struct predictor *p, const float *const *x, int64_t from, int64_t n, float *const *y,
-                             struct problem *problem)
+/* Where a piece begins: row `at` of caller `i`. */
+struct cursor {
+    const struct rows *of;
+    int i;
+    int64_t at;
+};
+
+/* Moves n rows of array k between the callers from `c` on and the session: in, or back. */
+static void move_rows(struct predictor *p, struct cursor c, int k, char *device, int64_t n, bool back)
+{
+    const struct shape *row = back ? &p->y[k] : &p->x[k].row;
+    int64_t size = shape_count(row);
+
+    while (n > 0) {
+        int64_t here = c.of[c.i].n - c.at < n ? c.of[c.i].n - c.at : n;
+        size_t bytes = (size_t)(here * size) * sizeof(float);
+
+        if (back)
+            p->backend->get(p->device, c.of[c.i].y[k] + c.at * size, device, bytes);
+        else
+            p->backend->put(p->device, device, c.of[c.i].x[k] + c.at * size, bytes);
+        device += bytes;
+        n -= here;
+        c.i++;
+        c.at = 0;
+    }
+}
+
+/* n rows from the cursor on, padded with zero rows up to the bucket; what the padding gives is dropped. */
+static enum status run_piece(struct predictor *p, struct cursor c, int64_t n, struct problem *problem)
 {
     int i = bucket_for(n);
 
@@ -132,27 +159,55 @@ static enum status run_piece(struct predictor *p, const float *const *x, int64_t
     for (int k = 0; k < p->model->n_inputs; k++) {
         int64_t row = shape_count(&p->x[k].row);
         size_t used = (size_t)(n * row) * sizeof(float), all = (size_t)(program->batch * row) * sizeof(float);
+        char *device = session_address(s, program->x[k]);
 
-        session_put(s, program->x[k], x[k] + from * row, used);
+        move_rows(p, c, k, device, n, false);
         if (used < all)
-            memset((char *)session_address(s, program->x[k]) + used, 0, all - used);
+            memset(device + used, 0, all - used);
     }
     TRY(session_run(s, problem));
-    for (int k = 0; k < p->model->n_outputs; k++) {
-        int64_t row = shape_count(&p->y[k]);
-
-        session_get(s, program->outputs[k], y[k] + from * row, (size_t)(n * row) * sizeof(float));
-    }
+    for (int k = 0; k < p->model->n_outputs; k++)
+        move_rows(p, c, k, session_address(s, program->outputs[k]), n, true);
     return p->backend->sync(p->device, problem);
+}
+
+enum status predictor_run_rows(struct predictor *p, const struct rows *of, int n_of, struct problem *problem)
+{
+    const int64_t largest = (int64_t)1 << (N_BUCKETS - 1);
+    struct cursor c = {.of = of};
+    int64_t left = 0;
+
+    for (int i = 0; i < n_of; i++)
+        left += of[i].n;
+    while (left > 0) {
+        int64_t n = left < largest ? left : largest, skip = n;
+
+        TRY(run_piece(p, c, n, problem));
+        left -= n;
+        while (skip > 0 && left > 0) { /* to the row behind the piece */
+            int64_t here = of[c.i].n - c.at;
+
+            if (here > skip) {
+                c.at += skip;
+                break;
+            }
+            skip -= here;
+            c.i++;
+            c.at = 0;
+        }
+    }
+    return ST_OK;
 }
 
 enum status predictor_run(struct predictor *p, const float *const *x, int64_t n, float *const *y, struct problem *problem)
 {
-    const int64_t largest = (int64_t)1 << (N_BUCKETS - 1);
+    struct rows all = {.n = n};
 
-    for (int64_t from = 0; from < n; from += largest)
-        TRY(run_piece(p, x, from, n - from < largest ? n - from : largest, y, problem));
-    return ST_OK;
+    for (int i = 0; i < p->model->n_inputs; i++)
+        all.x[i] = x[i];
+    for (int i = 0; i < p->model->n_outputs; i++)
+        all.y[i] = y[i];
+    return predictor_run_rows(p, &all, 1, problem);
 }
 
 /* --- over a source ----------------------------------------------------------------------------------------------------- */

@@ -20,6 +20,13 @@ struct shape predictor_input(const struct predictor *p, int i);  /* row shape */
 struct shape predictor_output(const struct predictor *p, int i); /* row shape */
 /* x[i] (n, row...) float32; y[i] room for (n, row...) float32. Any n >= 1: done in pieces. */
 enum status predictor_run(struct predictor *p, const float *const *x, int64_t n, float *const *y, struct problem *problem);
+struct rows { /* of one caller */
+    int64_t n;
+    const float *x[MAX_ARRAYS];
+    float *y[MAX_ARRAYS];
+};
+/* The same for several callers at once: their rows go together through the pieces, in order. */
+enum status predictor_run_rows(struct predictor *p, const struct rows *of, int n_of, struct problem *problem);
 double predictor_flops(const struct predictor *p); /* of one sample, for choosing where to run it */
 
 struct evaluate_setup {

@@ -22,6 +22,7 @@
 #include "server/http.h"
 #include "server/job.h"
 #include "server/lane.h"
+#include "server/listen.h"
 #include "server/log.h"
 #include "server/registry.h"
 #include "server/server.h"
@@ -84,8 +85,8 @@ static enum status serve(const struct settings *s, const sigset_t *ours, struct 
     struct http *http = NULL;
     enum status status;
 
-    TRY(http_check_listen(s->listen, s->allow_anyone, problem));
-    TRY(http_check_free(s->listen, problem)); /* before jobs are claimed that a second daemon would only let go again */
+    TRY(listen_check(s->listen, s->allow_anyone, problem));
+    TRY(listen_check_free(s->listen, problem)); /* before jobs are claimed that a second daemon would only let go again */
     TRY(db_open(s->data_dir, &db, problem));
     server.settings = s;
     server.db = db;
@@ -209,7 +210,7 @@ int main(int argc, char **argv)
     } else if (status == ST_OK && action == SETTINGS_CHECK) {
         CLEAN(text_done) struct text all = text_make(64 << 10);
 
-        status = http_check_listen(settings.listen, settings.allow_anyone, &problem);
+        status = listen_check(settings.listen, settings.allow_anyone, &problem);
         settings_print(&settings, &all);
         if (status == ST_OK)
             (void)fputs(all.s, stdout);

@@ -1,5 +1,6 @@
 /* HTTP over real sockets: bodies in pieces, suspended requests, limits, a stop with open connections. */
 #include "server/http.h"
+#include "server/listen.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -272,9 +273,9 @@ TEST(a_port_that_is_taken_is_refused)
     r.settings.listen = must_text(http_url(http) + strlen("http://"));
     CHECK_INT(http_start(&r.server, &second, &problem), ST_CONFLICT);
     CHECK_CONTAINS(problem.detail, "another process has 127.0.0.1:");
-    CHECK_INT(http_check_free(r.settings.listen, &problem), ST_CONFLICT);
+    CHECK_INT(listen_check_free(r.settings.listen, &problem), ST_CONFLICT);
     http_stop(http);
-    CHECK_OK(http_check_free(r.settings.listen, &problem));
+    CHECK_OK(listen_check_free(r.settings.listen, &problem));
     rig_close(&r);
 }
 

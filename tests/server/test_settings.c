@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/scope.h"
-#include "server/http.h"
+#include "server/listen.h"
 #include "server/log.h"
 #include "tests/test.h"
 
@@ -170,7 +170,7 @@ TEST(an_address_that_others_can_reach_needs_a_word)
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (http_check_listen(rows[i].listen, rows[i].anyone, &problem) != rows[i].want)
+        if (listen_check(rows[i].listen, rows[i].anyone, &problem) != rows[i].want)
             fail_msg("%s with allow_anyone %d is not %s", rows[i].listen, rows[i].anyone, status_name(rows[i].want));
     }
 }
