@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "engine/base/arena.h"
+#include "engine/base/shortest.h"
 
 enum { MAX_LEVELS = 8, MOST_DIGITS = 19 /* 10^19 < 2^64 */, EXACT_TENS = 22 /* 10^22 is the last exact double */ };
 
@@ -451,12 +452,36 @@ size_t number_count(const char *text, size_t bytes)
     return n;
 }
 
+/* The last axis, through a piece of stack. */
+static const float *print_row(struct text *t, const float *v, int64_t n)
+{
+    char piece[1024];
+    size_t length = 0;
+
+    piece[length++] = '[';
+    for (int64_t i = 0; i < n; i++) {
+        if (length + SHORTEST_ROOM + 2 > sizeof piece) {
+            text_add_bytes(t, piece, length);
+            length = 0;
+        }
+        if (i)
+            piece[length++] = ',';
+        if (isfinite(v[i])) {
+            length += (size_t)shortest_print(v[i], piece + length);
+        } else {
+            memcpy(piece + length, "null", 4);
+            length += 4;
+        }
+    }
+    piece[length++] = ']';
+    text_add_bytes(t, piece, length);
+    return v + n;
+}
+
 static const float *print_axis(struct text *t, const float *v, int rank, const int64_t *dim)
 {
-    if (rank == 0) {
-        text_add_float(t, *v);
-        return v + 1;
-    }
+    if (rank == 1)
+        return print_row(t, v, dim[0]);
     text_add_char(t, '[');
     for (int64_t i = 0; i < dim[0]; i++) {
         if (i)
@@ -469,7 +494,10 @@ static const float *print_axis(struct text *t, const float *v, int rank, const i
 
 void number_print(struct text *t, const float *v, int rank, const int64_t *dim)
 {
-    (void)print_axis(t, v, rank, dim);
+    if (rank)
+        (void)print_axis(t, v, rank, dim);
+    else
+        text_add_float(t, *v);
 }
 
 static const double tens[EXACT_TENS + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,

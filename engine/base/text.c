@@ -2,11 +2,7 @@
  *
  * Text that passes the limit is cut in front of a UTF-8 sequence, never inside one, and takes nothing more until it is cleared:
  * the pieces of a later call would otherwise stick to the middle of an earlier one.
- *
- * Floats print in their shortest form. For the usual sizes the digits come from one product in double precision and are
- * checked, also in double, against the two midpoints to the neighbouring floats: those are exact doubles, and a correctly
- * rounded quotient strictly between them means that the decimal itself lies strictly between them, hence reads back as the
- * same float. Everything else asks printf and reads the answer back (about 10 times slower). */
+ */
 #include "engine/base/text.h"
 
 #include <float.h>
@@ -19,11 +15,11 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/scope.h"
+#include "engine/base/shortest.h"
 
 enum { FIRST_ROOM = 64, NUMBER_ROOM = 40 };
 
 static char nothing[1];
-static const double tens[23]; /* 10^0 .. 10^22, exact doubles */
 
 /* Room for n more bytes, as far as the limit allows; returns how many of them fit. */
 static size_t reserve(struct text *t, size_t n)
@@ -257,95 +253,14 @@ void text_add_number(struct text *t, double x)
     add_printed(t, s);
 }
 
-/* The shortest digits of x in [1e-14, 1e7), no whole number: x reads back from the result / 10^k. (A short decimal may be the
- * midpoint of two large whole numbers, where reading back goes to the even one; midpoints of others have more digits.) */
-static uint64_t shortest(float x, int *k)
-{
-    double below = ((double)nextafterf(x, 0) + x) / 2, above = ((double)nextafterf(x, INFINITY) + x) / 2;
-    int exponent = 0; /* 10^exponent <= x */
-    uint64_t m = 0;
-
-    if (x >= 1)
-        while (x >= tens[exponent + 1])
-            exponent++;
-    else
-        do
-            exponent--;
-        while (x * tens[-exponent] < 1);
-    for (int digits = 6; digits <= 9; digits++) {
-        int shift = digits - 1 - exponent;
-        double v;
-
-        m = (uint64_t)(shift < 0 ? x / tens[-shift] + 0.5 : x * tens[shift] + 0.5);
-        v = shift < 0 ? (double)m * tens[-shift] : (double)m / tens[shift];
-        *k = shift;
-        if (v > below && v < above)
-            break;
-    }
-    while (m && m % 10 == 0) {
-        m /= 10;
-        --*k;
-    }
-    return m;
-}
-
-/* m / 10^k as "0.00123", "12.5" or "1.5e-07". */
-static void add_decimal(struct text *t, bool negative, uint64_t m, int k)
-{
-    char digits[24], s[NUMBER_ROOM], *to = s;
-    int n = snprintf(digits, sizeof digits, "%llu", (unsigned long long)m), point = n - k; /* digits before the point */
-
-    if (negative)
-        *to++ = '-';
-    if (point > 0) {
-        for (int i = 0; i < point; i++)
-            *to++ = i < n ? digits[i] : '0';
-        if (n > point) {
-            *to++ = '.';
-            memcpy(to, digits + point, (size_t)(n - point));
-            to += n - point;
-        }
-    } else if (point > -5) {
-        *to++ = '0';
-        *to++ = '.';
-        for (int i = point; i < 0; i++)
-            *to++ = '0';
-        memcpy(to, digits, (size_t)n);
-        to += n;
-    } else {
-        *to++ = digits[0];
-        if (n > 1) {
-            *to++ = '.';
-            memcpy(to, digits + 1, (size_t)n - 1);
-            to += n - 1;
-        }
-        to += snprintf(to, 8, "e-%02d", 1 - point);
-    }
-    text_add_bytes(t, s, (size_t)(to - s));
-}
-
 void text_add_float(struct text *t, float x)
 {
-    char s[NUMBER_ROOM];
-    float size = fabsf(x);
+    char s[SHORTEST_ROOM];
 
-    if (!isfinite(x)) {
+    if (isfinite(x))
+        text_add_bytes(t, s, (size_t)shortest_print(x, s));
+    else
         text_add(t, "null");
-    } else if (size < 1e7f && x == floorf(x)) {
-        add_whole(t, x);
-    } else if (size >= 1e-14f && size < 1e7f) {
-        int k;
-        uint64_t m = shortest(size, &k);
-
-        add_decimal(t, x < 0, m, k);
-    } else {
-        for (int digits = size < FLT_MIN ? 1 : 6; digits <= 9; digits++) {
-            snprintf(s, sizeof s, "%.*g", digits, (double)x);
-            if (strtof(s, NULL) == x)
-                break;
-        }
-        add_printed(t, s);
-    }
 }
 
 char *text_steal(struct text *t)
@@ -355,6 +270,3 @@ char *text_steal(struct text *t)
     *t = (struct text){.s = nothing, .limit = t->limit};
     return s;
 }
-
-static const double tens[23] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
