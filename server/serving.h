@@ -12,6 +12,7 @@ struct prediction { /* tensors of one call */
     int n_x, n_y;
     float *x[MAX_ARRAYS], *y[MAX_ARRAYS];
     size_t x_bytes[MAX_ARRAYS], y_bytes[MAX_ARRAYS];
+    bool borrowed; /* x[0] lies in the body, which must live as long */
     const atomic_bool *ending; /* ends a long run, ST_BUSY; NULL: nothing does */
 };
 void prediction_done(struct prediction *p);
@@ -19,6 +20,7 @@ void prediction_done(struct prediction *p);
 /* {"inputs": [...]} or {"inputs": {"name": [...], ...}} straight into x. ST_INVALID with both shapes; ST_MALFORMED: not JSON. */
 enum status serving_read_json(const struct version *v, const char *body, size_t bytes, struct prediction *p,
                               struct problem *problem);
+/* float32 that lies at a multiple of four is used where it lies. */
 enum status serving_read_npy(const struct version *v, const char *body, size_t bytes, struct prediction *p,
                              struct problem *problem);
 /* Makes room for y. ST_NO_MEMORY, ST_TOO_LARGE. */
