@@ -69,7 +69,7 @@ static enum status publish(struct sqlite3 *s, void *arg, struct problem *problem
         text_add(&result, "{\"model\":");
         text_add_json(&result, v->model);
         text_printf(&result, ",\"version\":%" PRId64 "}", p->version);
-        TRY(job_end(s, v->job, JOB_DONE, result.s, NULL, &p->left, problem));
+        TRY(job_end(s, v->job, JOB_DONE, result.s, NULL, v->news, &p->left, problem));
     }
     return db_place(p->db, v->temp, p->path, problem);
 }
