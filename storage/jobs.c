@@ -531,7 +531,7 @@ static enum status file_put(struct sqlite3 *s, void *arg, struct problem *proble
     int64_t id = sqlite3_last_insert_rowid(s);
     snprintf(f->path, sizeof f->path, "jobs/%" PRId64 "/files/%" PRId64, f->job, id);
     TRY(sql_run(s, problem, "UPDATE job_files SET path = ? WHERE id = ?", "ti", f->path, id));
-    return db_place(f->db, f->temp, f->path, problem);
+    return db_place_synced(f->db, f->temp, f->path, problem);
 }
 
 static void file_undo(void *arg)
@@ -547,7 +547,9 @@ enum status jobs_file_put(struct db *db, int64_t id, const char *name, const cha
     OWNED(arena_free) struct arena *mem = arena_new();
     struct file_put f = {.db = db, .job = id, .name = name, .temp = temp, .left.mem = mem};
 
-    enum status status = db_write_undo(db, file_put, file_undo, &f, problem);
+    enum status status = db_sync(temp, name, problem);
+    if (status == ST_OK)
+        status = db_write_undo(db, file_put, file_undo, &f, problem);
     if (status == ST_OK)
         leftovers_remove(&f.left, db);
     else
