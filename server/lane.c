@@ -22,7 +22,7 @@ static bool claim(struct lane *l, struct arena *mem)
     enum status status;
 
     pthread_mutex_lock(&l->lanes->claiming);
-    status = jobs_claim(lane_db(l), l->name, mem, &l->row, &problem);
+    status = jobs_claim(lane_db(l), l->name, l->lanes->backend->describe(l->device), mem, &l->row, &problem);
     if (status == ST_OK) {
         pthread_mutex_lock(&l->lanes->lock);
         l->job = l->row.id;

@@ -25,7 +25,8 @@
 static enum status publish(struct lane *l, const struct snapshot *last, int64_t *version, struct problem *problem)
 {
     const struct work *w = l->work;
-    char path[512], *raw_shapes, *prepare = work_prepare(w, &raw_shapes);
+    char path[512], *text, *raw_shapes, *prepare = work_prepare(w, &raw_shapes);
+    struct job_news news = lane_news(l, &text);
     struct version_new v = {.model = w->name,
                             .architecture = w->architecture,
                             .compile = w->compile->text,
@@ -33,13 +34,17 @@ static enum status publish(struct lane *l, const struct snapshot *last, int64_t 
                             .raw_shapes = raw_shapes,
                             .metrics = l->metrics,
                             .job = l->row.id,
+                            .news = &news,
                             .temp = path};
     enum status status = lane_write_model(l, last, false, path, problem);
 
     if (status == ST_OK)
         status = models_publish(lane_db(l), &v, version, problem);
-    if (status != ST_OK)
+    if (status == ST_OK)
+        lane_news_over(l);
+    else
         (void)unlink(path);
+    free(text);
     free(prepare);
     free(raw_shapes);
     return status;
@@ -63,11 +68,13 @@ static enum status fit_result(void *context, const struct snapshot *last, struct
 /* A row's end must reach the disk, however long that takes; a stop leaves the job running, and the next start queues it again. */
 static void finish(struct lane *l, enum job_state state, const char *result, const struct problem *why)
 {
-    char *text = why ? problem_text(why) : NULL;
+    char *text = why ? problem_text(why) : NULL, *progress;
+    struct job_news news = lane_news(l, &progress);
     struct problem problem;
-    enum status status = PATIENTLY(l, 1e9, jobs_finish(lane_db(l), l->row.id, state, result, text, &problem));
+    enum status status = PATIENTLY(l, 1e9, jobs_finish(lane_db(l), l->row.id, state, result, text, &news, &problem));
 
     free(text);
+    free(progress);
     if (status != ST_OK)
         log_problem(LOG_ERROR, l->row.id, "its end could not be stored", &problem);
     else if (why)
@@ -334,18 +341,13 @@ static enum status run_predict(struct lane *l, struct problem *problem)
     return ST_OK;
 }
 
-/* Bits depend on device, threads, SIMD level and library versions: the first attempt notes them, a later one compares. */
-static enum status note_environment(struct lane *l, struct problem *problem)
+/* Bits depend on device, threads, SIMD level and library versions; the claim noted ours. */
+static void compare_environment(const struct lane *l)
 {
-    const char *here = l->lanes->backend->describe(l->device);
-    bool same = !l->row.environment || !l->row.checkpoint || strcmp(l->row.environment, here) == 0;
+    const char *here = l->lanes->backend->describe(l->device), *before = l->row.environment;
 
-    if (l->row.environment && strcmp(l->row.environment, here) == 0)
-        return ST_OK;
-    if (!same)
-        log_event(LOG_WARNING, l->row.id, "goes on under \"%s\", it began under \"%s\": not reproducible", here,
-                  l->row.environment);
-    return jobs_environment(lane_db(l), l->row.id, here, same && l->row.reproducible, problem);
+    if (before && l->row.checkpoint && strcmp(before, here) != 0)
+        log_event(LOG_WARNING, l->row.id, "goes on under \"%s\", it began under \"%s\": not reproducible", here, before);
 }
 
 static enum status run_claimed(struct lane *l, struct arena *mem, struct problem *problem)
@@ -355,7 +357,7 @@ static enum status run_claimed(struct lane *l, struct arena *mem, struct problem
     enum status status;
 
     TRY(job_read(l->row.request, mem, &document, &body, problem));
-    TRY(PATIENTLY(l, PATIENCE_SECONDS, note_environment(l, problem)));
+    compare_environment(l);
     TRY(work_open(lane_db(l), &body, &l->work, problem));
     switch (l->work->type) {
     case WORK_FIT:
@@ -391,6 +393,7 @@ void lane_run_job(struct lane *l, struct arena *mem)
     l->checkpointed = clock_seconds();
     l->checkpoint_number = l->row.checkpoint_number;
     l->rows_seen = -1;
+    lane_news_over(l); /* nothing yet */
     l->metrics = committed_metrics(&l->row);
     if (run_claimed(l, mem, &problem) != ST_OK) {
         if (atomic_load(&l->lanes->stop) && lane_may_pass(problem.status))
@@ -398,6 +401,7 @@ void lane_run_job(struct lane *l, struct arena *mem)
         else
             finish(l, JOB_FAILED, NULL, &problem);
     }
+    lane_news_over(l);
     l->work = work_free(l->work);
     l->metrics = free_null(l->metrics);
 }

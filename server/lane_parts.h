@@ -16,6 +16,8 @@
 #include "storage/jobs.h"
 
 #define PATIENCE_SECONDS 10.0 /* for a write that fails because the disk is full */
+#define NEWS_SECONDS     0.1  /* between two transactions that only store epochs */
+#define NEWS_MAX         256  /* epochs that may wait for it */
 
 struct errand;
 
@@ -36,8 +38,12 @@ struct lane {
     struct work *work;
     double checkpointed; /* clock */
     int64_t checkpoint_number;
-    int64_t rows_seen; /* for the counter of samples */
-    char *metrics;     /* JSON object of the last epoch, for the version */
+    int64_t rows_seen;      /* for the counter of samples */
+    struct arena *news_mem; /* names and values of the epochs that wait to be stored */
+    struct job_epoch news[NEWS_MAX];
+    int n_news;
+    double news_stored; /* clock */
+    char *metrics;      /* JSON object of the last epoch, for the version */
 };
 
 struct lanes {
@@ -62,6 +68,10 @@ extern const struct sink lane_sink;
 void lane_show(struct lane *l, struct json *takes); /* what lanes_progress answers; NULL: nothing */
 bool lane_may_pass(enum status s);                  /* a full disk: may be over soon */
 void lane_pause(const struct lane *l);              /* half a second, less on a stop */
+/* What is not stored yet, for whoever stores something of the job; `text` is freed by the caller. After that succeeded, or when it is of no
+ * use any more: lane_news_over. */
+struct job_news lane_news(struct lane *l, char **text);
+void lane_news_over(struct lane *l);
 /* A finished `.h5` under tmp/, the caller's to place or to remove. */
 enum status lane_write_model(struct lane *l, const struct snapshot *now, bool weights_only, char path[512],
                              struct problem *problem);

@@ -125,7 +125,7 @@ static enum status put_array(struct sqlite3 *s, struct put *p, int64_t dataset, 
     TRY(sql_run(s, problem, "UPDATE arrays SET path = ? WHERE id = ?", "ti", path, id));
     leftovers_add(&p->placed, path);
     snprintf(from, sizeof from, "%s/%s", p->folder, a->file);
-    return db_place(p->db, from, path, problem);
+    return db_place_synced(p->db, from, path, problem); /* check_answer has synced it */
 }
 
 static enum status put(struct sqlite3 *s, void *arg, struct problem *problem)

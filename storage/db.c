@@ -455,17 +455,26 @@ enum status db_temp(struct db *db, char path[512], int *fd, struct problem *prob
     return ST_OK;
 }
 
-enum status db_place(struct db *db, const char *temp, const char *to, struct problem *problem)
+enum status db_sync(const char *temp, const char *what, struct problem *problem)
 {
-    char path[PATH_MAX + 256];
     int fd = open(temp, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
-        return fail_errno(problem, errno, to, "open the finished file");
+        return fail_errno(problem, errno, what, "open the finished file");
     int rc = fsync(fd), error = errno;
     (void)close(fd);
-    if (rc < 0)
-        return fail_errno(problem, error, to, "sync the file");
+    return rc < 0 ? fail_errno(problem, error, what, "sync the file") : ST_OK;
+}
+
+enum status db_place(struct db *db, const char *temp, const char *to, struct problem *problem)
+{
+    TRY(db_sync(temp, to, problem));
+    return db_place_synced(db, temp, to, problem);
+}
+
+enum status db_place_synced(struct db *db, const char *temp, const char *to, struct problem *problem)
+{
+    char path[PATH_MAX + 256];
 
     snprintf(path, sizeof path, "%s/%s", db->folder, to);
     TRY(make_parents(path, strlen(db->folder) + 1, problem));

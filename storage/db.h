@@ -35,6 +35,10 @@ struct sqlite3 *db_reader(struct db *db);                                       
 enum status db_temp(struct db *db, char path[512], int *fd, struct problem *problem);
 /* fsync of temp, rename to folder/`to` (parents are made), fsync of the parent. */
 enum status db_place(struct db *db, const char *temp, const char *to, struct problem *problem);
+/* Its two halves, for files that are placed inside a transaction: the sync comes before, in the caller's thread, since everybody who writes
+ * waits for a transaction, and a large file takes long. `what` names the file in problems. */
+enum status db_sync(const char *temp, const char *what, struct problem *problem);
+enum status db_place_synced(struct db *db, const char *temp, const char *to, struct problem *problem);
 void db_remove(struct db *db, const char *to); /* file or folder under the database's folder, with all in it */
 /* errno as a problem: ENOSPC, EDQUOT -> ST_DISK_FULL, else ST_STORAGE. */
 enum status fail_errno(struct problem *problem, int error, const char *where, const char *doing);

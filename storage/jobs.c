@@ -151,7 +151,7 @@ enum status jobs_find_key(struct db *db, const char *idempotency_key, int64_t *i
 /* --- claim --------------------------------------------------------------------------------------------------------------- */
 
 struct claim {
-    const char *device, *kind;
+    const char *device, *kind, *environment;
     struct arena *mem;
     struct job_row *ret;
 };
@@ -162,21 +162,32 @@ static const char claimable[] =
 static enum status claim(struct sqlite3 *s, void *arg, struct problem *problem)
 {
     struct claim *c = arg;
+    OWNED(sql_done) struct sqlite3_stmt *q = NULL;
+    const char *before;
     int64_t id = 0;
+    bool found = false;
 
     TRY(sql_int(s, 0, &id, problem, claimable, "tt", c->kind, c->device));
     if (!id)
         return fail(problem, ST_NOT_FOUND, "", "no job waits for %s", c->device);
+    TRY(sql_query(s, &q, problem, "SELECT environment FROM jobs WHERE id = ?", "i", id));
+    TRY(sql_next(q, &found, problem));
+    before = found ? sql_text(q, 0, c->mem) : NULL;
     TRY(sql_run(s, problem,
-                "UPDATE jobs SET state = 'running', ran_on = ?, attempt = attempt + 1, "
-                "claims_since_checkpoint = claims_since_checkpoint + 1, started_ms = coalesce(started_ms, ?) WHERE id = ?",
-                "tii", c->device, clock_unix_ms(), id));
-    return get(s, id, c->mem, c->ret, problem);
+                "UPDATE jobs SET state = 'running', ran_on = ?1, attempt = attempt + 1, "
+                "claims_since_checkpoint = claims_since_checkpoint + 1, started_ms = coalesce(started_ms, ?2), "
+                "reproducible = reproducible AND (checkpoint IS NULL OR environment IS NULL OR environment IS ?3), "
+                "environment = ?3 WHERE id = ?4",
+                "titi", c->device, clock_unix_ms(), c->environment, id));
+    TRY(get(s, id, c->mem, c->ret, problem));
+    c->ret->environment = before;
+    return ST_OK;
 }
 
-enum status jobs_claim(struct db *db, const char *device, struct arena *mem, struct job_row *ret, struct problem *problem)
+enum status jobs_claim(struct db *db, const char *device, const char *environment, struct arena *mem, struct job_row *ret,
+                       struct problem *problem)
 {
-    struct claim c = {.device = device, .mem = mem, .ret = ret};
+    struct claim c = {.device = device, .environment = environment, .mem = mem, .ret = ret};
     int64_t id = 0;
 
     c.kind = arena_print(mem, "%.*s", (int)strcspn(device, ":"), device);
@@ -233,10 +244,29 @@ static enum status forget_checkpoint(struct sqlite3 *s, int64_t id, struct lefto
     return sql_run(s, problem, "UPDATE jobs SET checkpoint = NULL WHERE id = ?", "i", id);
 }
 
+static enum status put_epoch(struct sqlite3 *s, int64_t id, const struct job_epoch *e, struct problem *problem)
+{
+    TRY(sql_run(s, problem, "DELETE FROM job_epochs WHERE job = ? AND epoch = ?", "ii", id, (int64_t)e->epoch));
+    for (int i = 0; i < e->n; i++)
+        TRY(sql_run(s, problem, "INSERT INTO job_epochs (job, epoch, position, name, value) VALUES (?, ?, ?, ?, ?)", "iiitd",
+                    id, (int64_t)e->epoch, (int64_t)i, e->names[i], isfinite(e->values[i]) ? e->values[i] : NAN));
+    return ST_OK;
+}
+
+static enum status put_news(struct sqlite3 *s, int64_t id, const struct job_news *news, struct problem *problem)
+{
+    for (int i = 0; news && i < news->n; i++)
+        TRY(put_epoch(s, id, &news->epoch[i], problem));
+    if (!news || !news->progress)
+        return ST_OK;
+    return sql_run(s, problem, "UPDATE jobs SET progress = ? WHERE id = ?", "ti", news->progress, id);
+}
+
 enum status job_end(struct sqlite3 *s, int64_t id, enum job_state state, const char *result, const char *problem_json,
-                    struct leftovers *l, struct problem *problem)
+                    const struct job_news *news, struct leftovers *l, struct problem *problem)
 {
     TRY(must_run(s, id, "end", problem));
+    TRY(put_news(s, id, news, problem));
     TRY(forget_checkpoint(s, id, l, problem));
     TRY(sql_run(s, problem, "UPDATE jobs SET state = ?, result = ?, problem = ?, finished_ms = ? WHERE id = ?", "tttii",
                 job_state_name(state), result, problem_json, clock_unix_ms(), id));
@@ -246,10 +276,9 @@ enum status job_end(struct sqlite3 *s, int64_t id, enum job_state state, const c
 struct change { /* arguments of the small tasks below */
     int64_t id, number;
     enum job_state state;
-    int epoch, n;
+    int epoch;
     const char *a, *b;
-    const char *const *names;
-    const double *values;
+    const struct job_news *news;
     bool running;
     struct leftovers left;
 };
@@ -291,14 +320,14 @@ static enum status finish(struct sqlite3 *s, void *arg, struct problem *problem)
 {
     struct change *c = arg;
 
-    return job_end(s, c->id, c->state, c->a, c->b, &c->left, problem);
+    return job_end(s, c->id, c->state, c->a, c->b, c->news, &c->left, problem);
 }
 
 enum status jobs_finish(struct db *db, int64_t id, enum job_state state, const char *result, const char *problem_json,
-                        struct problem *problem)
+                        const struct job_news *news, struct problem *problem)
 {
     OWNED(arena_free) struct arena *mem = arena_new();
-    struct change c = {.id = id, .state = state, .a = result, .b = problem_json, .left.mem = mem};
+    struct change c = {.id = id, .state = state, .a = result, .b = problem_json, .news = news, .left.mem = mem};
 
     TRY(db_write(db, finish, &c, problem));
     leftovers_remove(&c.left, db);
@@ -337,56 +366,36 @@ static enum status checkpoint(struct sqlite3 *s, void *arg, struct problem *prob
     TRY(sql_next(q, &found, problem));
     if (found)
         leftovers_add(&c->left, (const char *)sqlite3_column_text(q, 0));
-    TRY(sql_run(s, problem,
-                "UPDATE jobs SET checkpoint = ?, checkpoint_number = ?, claims_since_checkpoint = 0, "
-                "progress = coalesce(?, progress) WHERE id = ?",
-                "titi", c->a, c->number, c->b, c->id));
+    TRY(sql_run(s, problem, "UPDATE jobs SET checkpoint = ?, checkpoint_number = ?, claims_since_checkpoint = 0 WHERE id = ?",
+                "tii", c->a, c->number, c->id));
+    TRY(put_news(s, c->id, c->news, problem));
     return sql_run(s, problem, "DELETE FROM job_epochs WHERE job = ? AND epoch >= ?", "ii", c->id, (int64_t)c->epoch);
 }
 
-enum status jobs_checkpoint(struct db *db, int64_t id, const char *path, int64_t number, int epoch, const char *progress,
+enum status jobs_checkpoint(struct db *db, int64_t id, const char *path, int64_t number, int epoch, const struct job_news *news,
                             struct problem *problem)
 {
     OWNED(arena_free) struct arena *mem = arena_new();
-    struct change c = {.id = id, .a = path, .b = progress, .number = number, .epoch = epoch, .left.mem = mem};
+    struct change c = {.id = id, .a = path, .number = number, .epoch = epoch, .news = news, .left.mem = mem};
 
     TRY(db_write(db, checkpoint, &c, problem));
     leftovers_remove(&c.left, db);
     return ST_OK;
 }
 
-static enum status epoch(struct sqlite3 *s, void *arg, struct problem *problem)
+static enum status store_news(struct sqlite3 *s, void *arg, struct problem *problem)
 {
     struct change *c = arg;
 
     TRY(must_run(s, c->id, "report an epoch", problem));
-    TRY(sql_run(s, problem, "DELETE FROM job_epochs WHERE job = ? AND epoch = ?", "ii", c->id, (int64_t)c->epoch));
-    for (int i = 0; i < c->n; i++)
-        TRY(sql_run(s, problem, "INSERT INTO job_epochs (job, epoch, position, name, value) VALUES (?, ?, ?, ?, ?)", "iiitd",
-                    c->id, (int64_t)c->epoch, (int64_t)i, c->names[i], isfinite(c->values[i]) ? c->values[i] : NAN));
-    return sql_run(s, problem, "UPDATE jobs SET progress = coalesce(?, progress) WHERE id = ?", "ti", c->a, c->id);
+    return put_news(s, c->id, c->news, problem);
 }
 
-enum status jobs_epoch(struct db *db, int64_t id, int epoch_number, int n, const char *const *names, const double *values,
-                       const char *progress, struct problem *problem)
+enum status jobs_news(struct db *db, int64_t id, const struct job_news *news, struct problem *problem)
 {
-    struct change c = {.id = id, .epoch = epoch_number, .n = n, .names = names, .values = values, .a = progress};
+    struct change c = {.id = id, .news = news};
 
-    return db_write(db, epoch, &c, problem);
-}
-
-static enum status environment(struct sqlite3 *s, void *arg, struct problem *problem)
-{
-    struct change *c = arg;
-
-    return sql_run(s, problem, "UPDATE jobs SET environment = ?, reproducible = ? WHERE id = ?", "tii", c->a, c->number, c->id);
-}
-
-enum status jobs_environment(struct db *db, int64_t id, const char *description, bool reproducible, struct problem *problem)
-{
-    struct change c = {.id = id, .a = description, .number = reproducible};
-
-    return db_write(db, environment, &c, problem);
+    return db_write(db, store_news, &c, problem);
 }
 
 /* --- history ------------------------------------------------------------------------------------------------------------- */
@@ -522,7 +531,7 @@ static enum status file_put(struct sqlite3 *s, void *arg, struct problem *proble
     int64_t id = sqlite3_last_insert_rowid(s);
     snprintf(f->path, sizeof f->path, "jobs/%" PRId64 "/files/%" PRId64, f->job, id);
     TRY(sql_run(s, problem, "UPDATE job_files SET path = ? WHERE id = ?", "ti", f->path, id));
-    return db_place(f->db, f->temp, f->path, problem);
+    return db_place_synced(f->db, f->temp, f->path, problem);
 }
 
 static void file_undo(void *arg)
@@ -538,7 +547,9 @@ enum status jobs_file_put(struct db *db, int64_t id, const char *name, const cha
     OWNED(arena_free) struct arena *mem = arena_new();
     struct file_put f = {.db = db, .job = id, .name = name, .temp = temp, .left.mem = mem};
 
-    enum status status = db_write_undo(db, file_put, file_undo, &f, problem);
+    enum status status = db_sync(temp, name, problem);
+    if (status == ST_OK)
+        status = db_write_undo(db, file_put, file_undo, &f, problem);
     if (status == ST_OK)
         leftovers_remove(&f.left, db);
     else

@@ -69,9 +69,9 @@ static enum status publish(struct sqlite3 *s, void *arg, struct problem *problem
         text_add(&result, "{\"model\":");
         text_add_json(&result, v->model);
         text_printf(&result, ",\"version\":%" PRId64 "}", p->version);
-        TRY(job_end(s, v->job, JOB_DONE, result.s, NULL, &p->left, problem));
+        TRY(job_end(s, v->job, JOB_DONE, result.s, NULL, v->news, &p->left, problem));
     }
-    return db_place(p->db, v->temp, p->path, problem);
+    return db_place_synced(p->db, v->temp, p->path, problem);
 }
 
 static void publish_undo(void *arg)
@@ -92,7 +92,9 @@ enum status models_publish(struct db *db, const struct version_new *v, int64_t *
         return fail(problem, ST_INVALID, "/model/name",
                     "the name \"%.140s\" is not possible: letters, digits and ._- (not first), at most 128", v->model);
     }
-    enum status status = db_write_undo(db, publish, publish_undo, &p, problem);
+    enum status status = db_sync(v->temp, v->model, problem);
+    if (status == ST_OK)
+        status = db_write_undo(db, publish, publish_undo, &p, problem);
     if (status == ST_OK) {
         leftovers_remove(&p.left, db);
         *version = p.version;

@@ -18,10 +18,13 @@ struct version_row {
     int64_t created_ms;
 };
 
+struct job_news;
+
 struct version_new {
     const char *model, *architecture, *compile, *prepare, *raw_shapes, *metrics;
-    int64_t job;      /* 0: an import */
-    const char *temp; /* finished model.h5 under tmp/; taken, whatever the outcome */
+    int64_t job;                 /* 0: an import */
+    const struct job_news *news; /* of the job, or NULL */
+    const char *temp;            /* finished model.h5 under tmp/; taken, whatever the outcome */
 };
 
 /* Places the file, then version row and, for a job, running -> done with its result, in one transaction. */

@@ -24,9 +24,9 @@ enum status db_write_undo(struct db *db, db_task task, void (*undo_task)(void *a
 
 /* Forgets replaced arrays that no unfinished job holds. In the writer. */
 enum status arrays_drop_unused(struct sqlite3 *s, struct leftovers *l, struct problem *problem);
-/* running -> done, failed or cancelled, with all that ends with the job. In the writer. ST_CONFLICT if it is not running. */
+/* running -> done, failed or cancelled, with all that ends with the job. In the writer. ST_CONFLICT if it is not running. news: or NULL. */
 enum status job_end(struct sqlite3 *s, int64_t id, enum job_state state, const char *result, const char *problem_json,
-                    struct leftovers *l, struct problem *problem);
+                    const struct job_news *news, struct leftovers *l, struct problem *problem);
 /* After db_open's migration: running jobs back to the queue, tmp/ and files without a row removed. Before any other thread. */
 enum status db_recover(struct db *db, struct sqlite3 *s, struct problem *problem);
 

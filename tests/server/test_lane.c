@@ -8,7 +8,7 @@
 #include "server/lane.h"
 #include "tests/server/support.h"
 
-enum { ROWS = 512, EPOCHS = 30 };
+enum { ROWS = 512, EPOCHS = 300 };
 
 static const char job_format[] =
     "{\"type\":\"fit\",\"model\":{\"name\":\"%s\",\"architecture\":{\"class_name\":\"Sequential\",\"config\":{\"layers\":["

@@ -93,9 +93,9 @@ TEST(a_job_keeps_the_array_it_saw_until_it_is_over)
     BENCH_OK(jobs_cancel(b.db, job, &running, &b.problem));
     CHECK_INT(scratch_files(&b.s, "datasets"), 2);
     struct job_row row;
-    BENCH_OK(jobs_claim(b.db, "cpu:0", b.mem, &row, &b.problem));
+    BENCH_OK(jobs_claim(b.db, "cpu:0", "here", b.mem, &row, &b.problem));
     CHECK_INT(row.id, second);
-    BENCH_OK(jobs_finish(b.db, second, JOB_DONE, NULL, NULL, &b.problem));
+    BENCH_OK(jobs_finish(b.db, second, JOB_DONE, NULL, NULL, NULL, &b.problem));
     CHECK_INT(scratch_files(&b.s, "datasets"), 1);
     CHECK_INT(datasets_array(b.db, first, b.mem, &held, &b.problem), ST_NOT_FOUND);
 }

@@ -31,13 +31,22 @@ static int64_t claim(struct db *db, const char *device)
     struct problem problem = {0};
     struct job_row row;
 
-    if (jobs_claim(db, device, mem, &row, &problem) != ST_OK) {
+    if (jobs_claim(db, device, "here", mem, &row, &problem) != ST_OK) {
         CHECK_INT(problem.status, ST_NOT_FOUND);
         return 0;
     }
     CHECK_INT(row.state, JOB_RUNNING);
     CHECK_TEXT(row.ran_on, device);
     return row.id;
+}
+
+static enum status tell(struct db *db, int64_t id, int epoch, int n, const char *const *names, const double *values,
+                        const char *progress)
+{
+    struct job_epoch e = {epoch, n, names, values};
+    struct problem problem = {0};
+
+    return jobs_news(db, id, &(struct job_news){1, &e, progress}, &problem);
 }
 
 static struct job_row get(struct db *db, int64_t id, struct arena *mem)
@@ -163,10 +172,6 @@ TEST(a_row_holds_what_was_posted)
     CHECK(r.created_ms > 1700000000000);
     CHECK_INT(r.started_ms, 0);
     CHECK(!r.ran_on && !r.result && !r.problem && !r.progress && !r.checkpoint && r.reproducible);
-    CHECK_OK(jobs_environment(db, id, "cpu, avx2", false, &problem));
-    r = get(db, id, mem);
-    CHECK_TEXT(r.environment, "cpu, avx2");
-    CHECK(!r.reproducible);
     CHECK_INT(jobs_get(db, 99, mem, &r, &problem), ST_NOT_FOUND);
     CHECK_TEXT(problem.detail, "there is no job 99");
 }
@@ -191,7 +196,7 @@ TEST(cancel_is_idempotent_and_refused_once_a_job_is_done)
     CHECK_OK(jobs_cancel(db, a, &running, &problem));
     CHECK(running);
     CHECK_INT(get(db, a, mem).state, JOB_RUNNING);
-    CHECK_OK(jobs_finish(db, a, JOB_DONE, "{\"loss\":1}", NULL, &problem));
+    CHECK_OK(jobs_finish(db, a, JOB_DONE, "{\"loss\":1}", NULL, NULL, &problem));
     CHECK_INT(jobs_cancel(db, a, &running, &problem), ST_CONFLICT);
     CHECK_TEXT(problem.detail, "job 1 is done and cannot be cancelled any more");
     CHECK_INT(jobs_cancel(db, 77, &running, &problem), ST_NOT_FOUND);
@@ -205,11 +210,11 @@ TEST(only_a_running_job_finishes_and_only_once)
     struct problem problem = {0};
     int64_t id = enqueue(db, "m", "auto", 0);
 
-    CHECK_INT(jobs_finish(db, id, JOB_DONE, NULL, NULL, &problem), ST_CONFLICT);
+    CHECK_INT(jobs_finish(db, id, JOB_DONE, NULL, NULL, NULL, &problem), ST_CONFLICT);
     CHECK_TEXT(problem.detail, "job 1 is queued, only a running one can end");
     CHECK_INT(claim(db, "cpu:0"), id);
-    CHECK_OK(jobs_finish(db, id, JOB_FAILED, NULL, "{\"status\":422}", &problem));
-    CHECK_INT(jobs_finish(db, id, JOB_DONE, NULL, NULL, &problem), ST_CONFLICT);
+    CHECK_OK(jobs_finish(db, id, JOB_FAILED, NULL, "{\"status\":422}", NULL, &problem));
+    CHECK_INT(jobs_finish(db, id, JOB_DONE, NULL, NULL, NULL, &problem), ST_CONFLICT);
     struct job_row r = get(db, id, mem);
     CHECK_INT(r.state, JOB_FAILED);
     CHECK_TEXT(r.problem, "{\"status\":422}");
@@ -229,7 +234,7 @@ TEST(a_new_checkpoint_replaces_the_old_file_and_cuts_the_epochs_behind_it)
     CHECK_INT(claim(db, "cpu:0"), id);
     for (int e = 0; e < 3; e++) {
         double values[] = {1.0 / (e + 1), 0.25 * e};
-        CHECK_OK(jobs_epoch(db, id, e, 2, names, values, "{\"epoch\":1}", &problem));
+        CHECK_OK(tell(db, id, e, 2, names, values, "{\"epoch\":1}"));
     }
     for (int n = 1; n <= 2; n++) {
         char path[64];
@@ -237,7 +242,7 @@ TEST(a_new_checkpoint_replaces_the_old_file_and_cuts_the_epochs_behind_it)
         scratch_upload(db, "weights", 7, temp);
         snprintf(path, sizeof path, "jobs/%d/%d.ckpt.h5", (int)id, n);
         CHECK_OK(db_place(db, temp, path, &problem));
-        CHECK_OK(jobs_checkpoint(db, id, path, n, 2, "{\"epoch\":2}", &problem));
+        CHECK_OK(jobs_checkpoint(db, id, path, n, 2, &(struct job_news){.progress = "{\"epoch\":2}"}, &problem));
     }
     CHECK_INT(scratch_files(&s, "jobs"), 1);
     struct job_row r = get(db, id, mem);
@@ -251,9 +256,63 @@ TEST(a_new_checkpoint_replaces_the_old_file_and_cuts_the_epochs_behind_it)
     db = scratch_db(&s);
     CHECK_INT(scratch_files(&s, "jobs"), 1);
     CHECK_INT(claim(db, "cpu:0"), id);
-    CHECK_OK(jobs_finish(db, id, JOB_DONE, NULL, NULL, &problem));
+    CHECK_OK(jobs_finish(db, id, JOB_DONE, NULL, NULL, NULL, &problem));
     CHECK_INT(scratch_files(&s, "jobs"), 0);
     CHECK(!get(db, id, mem).checkpoint);
+}
+
+TEST(the_end_of_a_job_and_a_checkpoint_store_the_epochs_that_wait)
+{
+    CLEAN(scratch_done) struct scratch s = scratch_make();
+    OWNED(db_close) struct db *db = scratch_db(&s);
+    OWNED(arena_free) struct arena *mem = arena_new();
+    CLEAN(text_done) struct text middle = text_make(4096), json = text_make(4096);
+    struct problem problem = {0};
+    const char *names[] = {"loss"};
+    double values[] = {4, 3, 2, 1};
+    struct job_epoch e[] = {
+        {0, 1, names, values}, {1, 1, names, values + 1}, {2, 1, names, values + 2}, {3, 1, names, values + 3}};
+    int64_t id = enqueue(db, "m", "auto", 0);
+
+    CHECK_INT(claim(db, "cpu:0"), id);
+    CHECK_OK(jobs_checkpoint(db, id, "jobs/1/1.ckpt.h5", 1, 2, &(struct job_news){2, e, "{\"epoch\":2}"}, &problem));
+    CHECK_OK(jobs_history(db, id, &middle, &problem));
+    CHECK_TEXT(middle.s, "{\"epoch\":[0,1],\"loss\":[4,3]}");
+    CHECK_TEXT(get(db, id, mem).progress, "{\"epoch\":2}");
+    CHECK_OK(jobs_finish(db, id, JOB_DONE, NULL, NULL, &(struct job_news){2, e + 2, "{\"epoch\":4}"}, &problem));
+    CHECK_OK(jobs_history(db, id, &json, &problem));
+    CHECK_TEXT(json.s, "{\"epoch\":[0,1,2,3],\"loss\":[4,3,2,1]}");
+    CHECK_TEXT(get(db, id, mem).progress, "{\"epoch\":4}");
+    CHECK_INT(tell(db, id, 4, 1, names, values, NULL), ST_CONFLICT);
+}
+
+TEST(a_claim_notes_its_environment_and_another_one_after_a_checkpoint_is_not_reproducible)
+{
+    CLEAN(scratch_done) struct scratch s = scratch_make();
+    OWNED(db_close) struct db *db = scratch_db(&s);
+    OWNED(arena_free) struct arena *mem = arena_new();
+    struct problem problem = {0};
+    struct job_row r;
+    int64_t id = enqueue(db, "m", "auto", 0);
+
+    CHECK_OK(jobs_claim(db, "cpu:0", "avx2", mem, &r, &problem));
+    CHECK(!r.environment);
+    CHECK_TEXT(get(db, id, mem).environment, "avx2");
+    CHECK_OK(jobs_requeue(db, id, &problem));
+    CHECK_OK(jobs_claim(db, "cpu:0", "avx512", mem, &r, &problem)); /* from the start: nothing is mixed */
+    CHECK_TEXT(r.environment, "avx2");
+    CHECK(r.reproducible);
+    CHECK_OK(jobs_checkpoint(db, id, "jobs/1/1.ckpt.h5", 1, 0, NULL, &problem));
+    CHECK_OK(jobs_requeue(db, id, &problem));
+    CHECK_OK(jobs_claim(db, "cpu:0", "avx512", mem, &r, &problem));
+    CHECK(r.reproducible);
+    CHECK_OK(jobs_requeue(db, id, &problem));
+    CHECK_OK(jobs_claim(db, "cpu:0", "avx2", mem, &r, &problem));
+    CHECK_TEXT(r.environment, "avx512");
+    CHECK(!r.reproducible);
+    CHECK_OK(jobs_requeue(db, id, &problem));
+    CHECK_OK(jobs_claim(db, "cpu:0", "avx2", mem, &r, &problem));
+    CHECK(!r.reproducible); /* and stays so */
 }
 
 TEST(history_has_null_where_a_value_is_missing_or_no_number)
@@ -269,9 +328,9 @@ TEST(history_has_null_where_a_value_is_missing_or_no_number)
     CHECK_OK(jobs_history(db, id, &none, &problem));
     CHECK_TEXT(none.s, "{\"epoch\":[]}");
     CHECK_INT(claim(db, "cpu:0"), id);
-    CHECK_OK(jobs_epoch(db, id, 0, 1, first, a, NULL, &problem));
-    CHECK_OK(jobs_epoch(db, id, 1, 1, first, a, NULL, &problem));
-    CHECK_OK(jobs_epoch(db, id, 1, 2, second, b, NULL, &problem)); /* replaces */
+    CHECK_OK(tell(db, id, 0, 1, first, a, NULL));
+    CHECK_OK(tell(db, id, 1, 1, first, a, NULL));
+    CHECK_OK(tell(db, id, 1, 2, second, b, NULL)); /* replaces */
     CHECK_OK(jobs_history(db, id, &json, &problem));
     CHECK_TEXT(json.s, "{\"epoch\":[0,1],\"loss\":[2,null],\"val_loss\":[null,0.125]}");
     CHECK_INT(jobs_history(db, 5, &json, &problem), ST_NOT_FOUND);

@@ -39,7 +39,7 @@ static int64_t running_job(struct bench *b, int64_t base_version)
     bool existing;
 
     CHECK_OK(jobs_enqueue(b->db, &j, 100, &id, &existing, &problem));
-    CHECK_OK(jobs_claim(b->db, "cpu:0", b->mem, &row, &problem));
+    CHECK_OK(jobs_claim(b->db, "cpu:0", "here", b->mem, &row, &problem));
     CHECK_INT(row.id, id);
     return id;
 }
@@ -167,7 +167,7 @@ TEST(a_model_that_a_job_goes_on_from_cannot_be_deleted)
     int64_t job = running_job(&b, v.id);
     CHECK_INT(models_delete(b.db, "m", &b.problem), ST_CONFLICT);
     CHECK_CONTAINS(b.problem.detail, "job 1 goes on from a version of it");
-    BENCH_OK(jobs_finish(b.db, job, JOB_FAILED, NULL, NULL, &b.problem));
+    BENCH_OK(jobs_finish(b.db, job, JOB_FAILED, NULL, NULL, NULL, &b.problem));
     BENCH_OK(models_delete(b.db, "m", &b.problem));
     CHECK_INT(scratch_files(&b.s, "models"), 0);
     CHECK_INT(models_delete(b.db, "m", &b.problem), ST_NOT_FOUND);

@@ -78,38 +78,70 @@ TEST(stored_types_are_delivered_as_models_take_them)
     CHECK_INT(s->gather(s, 4, some, 2, w, &b.problem), ST_INTERNAL);
 }
 
-TEST(rows_in_any_order_and_number_are_the_rows_of_the_file)
+/* Some rows of 20,000, in runs and jumps, to the very end. */
+static int some_rows(unsigned *seed, int64_t row[300])
+{
+    int n = 1 + rand_r(seed) % 300;
+
+    for (int i = 0; i < n; i++)
+        row[i] = i && rand_r(seed) % 4 && row[i - 1] < 19999 ? row[i - 1] + 1 : rand_r(seed) % 20000;
+    row[n - 1] = 19999;
+    return n;
+}
+
+static void rows_are_the_files(int width)
 {
     CLEAN(bench_done) struct bench b = bench_make();
     OWNED(source_close) struct source *s = NULL;
-    static int64_t body[20000 * 3];
-    static int32_t got[300 * 3];
+    OWNED(free) int64_t *body = must_alloc(sizeof *body * 20000 * (size_t)width);
+    OWNED(free) int32_t *got = must_alloc(sizeof *got * 20000 * (size_t)width);
     struct source_part part;
+    static int64_t every[20000];
     int64_t row[300];
     unsigned seed = 1;
 
-    for (int i = 0; i < 60000; i++)
+    for (int i = 0; i < 20000 * width; i++)
         body[i] = i * 7 - 1000;
-    put_npy(&b, "x", "<i8", "20000, 3", body, sizeof body);
+    put_npy(&b, "x", "<i8", arena_print(b.mem, "20000, %d", width), body, sizeof *body * 20000 * (size_t)width);
     part = stored(&b, "x");
     BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
     for (int round = 0; round < 50; round++) {
-        int n = 1 + rand_r(&seed) % 300;
+        int n = some_rows(&seed, row);
 
-        for (int i = 0; i < n; i++) /* runs and jumps, to the very end */
-            row[i] = i && rand_r(&seed) % 4 && row[i - 1] < 19999 ? row[i - 1] + 1 : rand_r(&seed) % 20000;
-        row[n - 1] = 19999;
         BENCH_OK(s->gather(s, 0, row, n, got, &b.problem));
-        for (int i = 0; i < n * 3; i++)
-            if (got[i] != body[row[i / 3] * 3 + i % 3])
-                CHECK_INT(got[i], body[row[i / 3] * 3 + i % 3]);
+        for (int i = 0; i < n * width; i++)
+            if (got[i] != body[row[i / width] * width + i % width])
+                CHECK_INT(got[i], body[row[i / width] * width + i % width]);
     }
-    static int32_t all[60000];
-    static int64_t every[20000];
     for (int i = 0; i < 20000; i++)
         every[i] = i;
-    BENCH_OK(s->gather(s, 0, every, 20000, all, &b.problem)); /* one run over many blocks */
-    CHECK(all[0] == -1000 && all[59999] == 59999 * 7 - 1000);
+    BENCH_OK(s->gather(s, 0, every, 20000, got, &b.problem)); /* one run over many blocks */
+    CHECK(got[0] == -1000 && got[20000 * width - 1] == (20000 * width - 1) * 7 - 1000);
+}
+
+TEST(rows_in_any_order_and_number_are_the_rows_of_the_file)
+{
+    rows_are_the_files(3);   /* kept in memory */
+    rows_are_the_files(120); /* 9.6 MB: read from the file */
+}
+
+TEST(a_small_array_is_read_from_the_file_where_memory_has_an_end)
+{
+    CLEAN(bench_done) struct bench b = bench_make();
+    OWNED(source_close) struct source *s = NULL;
+    static const float body[] = {1, 2, 3, 4};
+    int64_t rows[] = {3, 0};
+    struct source_part part;
+    float got[2];
+
+    put_npy(&b, "x", "<f4", "4,", body, sizeof body);
+    part = stored(&b, "x");
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    memory_limit_set(memory_used() + 1);
+    enum status status = s->gather(s, 0, rows, 2, got, &b.problem);
+    memory_limit_set(0);
+    BENCH_OK(status);
+    CHECK(got[0] == 4 && got[1] == 1);
 }
 
 TEST(an_integer_above_32_bits_is_named_with_its_row)
