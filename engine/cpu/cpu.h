@@ -35,6 +35,8 @@ void team_run(const struct device *d, int64_t n, int64_t grain, void (*body)(con
 
 /* The calling thread's number in its team, for scratch of its own: 0 .. threads - 1. */
 int team_member(void);
+/* Whether the caller is one of a team at work: what it calls then runs in it alone. */
+bool team_inside(void);
 
 /* Units of `size` elements each that make a piece worth a thread. */
 static inline int64_t team_grain(int64_t size)

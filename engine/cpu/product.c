@@ -19,7 +19,12 @@
 #include <cblas.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #define SMALL_PRODUCT (64 * 64 * 64) /* m n k up to here: a library's fork and dispatch show */
+#define ALONE_PRODUCT (512 * 1024)   /* m n k up to here: oneDNN's fork costs more than a second thread gives */
 #define BAND_ROWS     64
 #define FEW_ROWS      32
 #define FEW_COLUMNS   64 /* what the team splits: whole lines of the cache, four vectors at most */
@@ -114,6 +119,27 @@ static bool onednn_better(const struct device *d, const struct gemm *g)
 }
 #endif
 
+#ifdef HORN_ONEDNN
+/* oneDNN shares any product over the whole team, also one of 2 us. The team's size is this thread's own setting. */
+static bool onednn_product(const struct device *d, const struct gemm *g)
+{
+    bool alone = d->threads > 1 && g->m * g->n * g->k <= ALONE_PRODUCT && !team_inside();
+
+#ifdef _OPENMP
+    if (alone)
+        omp_set_num_threads(1);
+#endif
+    bool ok = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', g->m, g->n, g->k, 1, g->a, g->lda, g->b, g->ldb, g->beta, g->c,
+                         g->ldc) == dnnl_success;
+
+#ifdef _OPENMP
+    if (alone)
+        omp_set_num_threads(d->threads);
+#endif
+    return ok;
+}
+#endif
+
 void product(const struct device *d, bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
              const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
 {
@@ -140,8 +166,7 @@ void product(const struct device *d, bool ta, bool tb, int64_t m, int64_t n, int
         return;
     }
 #ifdef HORN_ONEDNN
-    if ((!known || onednn_better(d, &g)) &&
-        dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, ldc) == dnnl_success)
+    if ((!known || onednn_better(d, &g)) && onednn_product(d, &g))
         return;
 #endif
     blas_product(d, &g);

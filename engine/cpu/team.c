@@ -27,6 +27,15 @@ void team_run(const struct device *d, int64_t n, int64_t grain, void (*body)(con
         body(context, 0, n);
 }
 
+bool team_inside(void)
+{
+#ifdef _OPENMP
+    return omp_in_parallel();
+#else
+    return false;
+#endif
+}
+
 int team_member(void)
 {
 #ifdef _OPENMP

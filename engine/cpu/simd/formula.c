@@ -122,9 +122,14 @@ static void load_input(const struct formula_input *in, const char *data, float *
 
 /* --- one instruction over a block ------------------------------------------------------------------------------------- */
 
-#define EACH(expression)                                                      \
-    do {                                                                      \
-        _Pragma("omp simd") for (int i = 0; i < n; i++) to[i] = (expression); \
+/* A whole block has a loop of its own, whose length the compiler knows. */
+#define EACH(expression)                                                                      \
+    do {                                                                                      \
+        if (n == FORMULA_BLOCK) {                                                             \
+            _Pragma("omp simd") for (int i = 0; i < FORMULA_BLOCK; i++) to[i] = (expression); \
+        } else {                                                                              \
+            _Pragma("omp simd") for (int i = 0; i < n; i++) to[i] = (expression);             \
+        }                                                                                     \
     } while (0)
 
 /* E(x, y) over the combinations of blocks and scalars. */

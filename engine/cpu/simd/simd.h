@@ -21,7 +21,7 @@
 
 /* --- formulas (formula.c): code compiled by engine/cpu/formula.c ------------------------------------------------------ */
 
-#define FORMULA_BLOCK   512   /* elements per instruction: a dozen live blocks stay in L1 */
+#define FORMULA_BLOCK   256   /* elements per instruction: all of a formula's streams stay in L1 while memory is read ahead */
 #define FORMULA_FLOATS  16384 /* room of all slots of a block, on the stack: 64 KiB */
 #define FORMULA_PLACES  160   /* slots, then inputs read where they lie, then outputs written where they lie */
 #define FORMULA_SCALARS 112   /* values that are the same for all elements */
