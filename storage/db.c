@@ -62,7 +62,10 @@ struct db {
 static const char schema[] = {
 #include "schema.inc"
 };
-static const char *const steps[] = {schema};
+static const char schema_2[] = {
+#include "schema-2.inc"
+};
+static const char *const steps[] = {schema, schema_2};
 
 static enum status make_folder(const char *path, mode_t mode, bool *made, struct problem *problem)
 {

@@ -17,9 +17,10 @@ static const char *const state_names[] = {"queued", "running", "paused", "done",
 
 #define JOB_COLUMNS(request)                                                                                               \
     "SELECT id, type, state, model, " request ", device, ran_on, seed, priority, attempt, checkpoint, checkpoint_number, " \
-    "progress, result, problem, warnings, environment, reproducible, created_ms, started_ms, finished_ms, "                \
-    "CASE state WHEN 'queued' THEN (SELECT count(*) FROM jobs q WHERE q.state = 'queued' AND "                             \
-    "(q.priority > jobs.priority OR (q.priority = jobs.priority AND q.id <= jobs.id))) ELSE 0 END FROM jobs "
+    "progress, result, problem, warnings, environment, reproducible, created_ms, started_ms, finished_ms FROM jobs "
+
+/* The queue in its order. Named, since without statistics SQLite takes jobs_by_state and sorts all that waits. */
+#define QUEUED "FROM jobs INDEXED BY jobs_queue WHERE state = 'queued' "
 
 static void read_row(struct sqlite3_stmt *q, struct arena *mem, struct job_row *j)
 {
@@ -48,13 +49,25 @@ static void read_row(struct sqlite3_stmt *q, struct arena *mem, struct job_row *
         .created_ms = sqlite3_column_int64(q, 18),
         .started_ms = sqlite3_column_int64(q, 19),
         .finished_ms = sqlite3_column_int64(q, 20),
-        .queue_position = sqlite3_column_int64(q, 21),
     };
 }
 
 static enum status no_job(struct problem *problem, int64_t id)
 {
     return fail(problem, ST_NOT_FOUND, "", "there is no job %" PRId64, id);
+}
+
+/* Counted from the end of the queue that is likely the nearer one: a job that was just posted has nobody behind it. */
+static enum status find_position(struct sqlite3 *s, struct job_row *j, struct problem *problem)
+{
+    return sql_int(s, 0, &j->queue_position, problem,
+                   "WITH b(behind) AS MATERIALIZED (SELECT (SELECT count(*) FROM (SELECT 1 " QUEUED
+                   "AND priority < ?1 LIMIT 1000)) "
+                   "+ (SELECT count(*) FROM (SELECT 1 " QUEUED "AND priority = ?1 AND id > ?2 LIMIT 1000))) "
+                   "SELECT CASE WHEN behind < 1000 THEN (SELECT n FROM job_counts WHERE state = 'queued') - behind "
+                   "ELSE (SELECT count(*) " QUEUED "AND priority > ?1) + (SELECT count(*) " QUEUED
+                   "AND priority = ?1 AND id <= ?2) END FROM b",
+                   "ii", (int64_t)j->priority, j->id);
 }
 
 static enum status get(struct sqlite3 *s, int64_t id, struct arena *mem, struct job_row *ret, struct problem *problem)
@@ -67,7 +80,7 @@ static enum status get(struct sqlite3 *s, int64_t id, struct arena *mem, struct 
     if (!found)
         return no_job(problem, id);
     read_row(q, mem, ret);
-    return ST_OK;
+    return ret->state == JOB_QUEUED ? find_position(s, ret, problem) : ST_OK;
 }
 
 /* ST_NOT_FOUND, or ST_CONFLICT with the state it has, unless the job is running. */
@@ -108,7 +121,7 @@ static enum status enqueue(struct sqlite3 *s, void *arg, struct problem *problem
             return ST_OK;
         }
     }
-    TRY(sql_int(s, 0, &n, problem, "SELECT count(*) FROM jobs WHERE state = 'queued'", ""));
+    TRY(sql_int(s, 0, &n, problem, "SELECT n FROM job_counts WHERE state = 'queued'", ""));
     if (n >= e->limit)
         return fail(problem, ST_TOO_MANY, "", "%" PRId64 " jobs are queued, the limit is %" PRId64 "; try again later", n,
                     e->limit);
@@ -156,8 +169,7 @@ struct claim {
     struct job_row *ret;
 };
 
-static const char claimable[] =
-    "SELECT id FROM jobs WHERE state = 'queued' AND device IN ('auto', ?, ?) ORDER BY priority DESC, id LIMIT 1";
+static const char claimable[] = "SELECT id " QUEUED "AND device IN ('auto', ?, ?) ORDER BY priority DESC, id LIMIT 1";
 
 static enum status claim(struct sqlite3 *s, void *arg, struct problem *problem)
 {
@@ -205,25 +217,69 @@ enum status jobs_get(struct db *db, int64_t id, struct arena *mem, struct job_ro
     return get(db_reader(db), id, mem, ret, problem);
 }
 
+/* Positions of the queued ones among rows[i..n) (ids falling) that have the priority of rows[i]: that of the oldest is found, and the queue
+ * is walked from there. One that was claimed meanwhile keeps 0. */
+static enum status find_positions_like(struct sqlite3 *s, struct job_row *rows, int i, int n, struct problem *problem)
+{
+    OWNED(sql_done) struct sqlite3_stmt *q = NULL;
+    int64_t priority = rows[i].priority, position, newest = rows[i].id;
+    int last = i;
+
+    for (int k = i; k < n; k++)
+        if (rows[k].state == JOB_QUEUED && rows[k].priority == priority)
+            last = k;
+    TRY(find_position(s, &rows[last], problem));
+    position = rows[last].queue_position - 1;
+    rows[last].queue_position = 0;
+    TRY(sql_query(s, &q, problem, "SELECT id " QUEUED "AND priority = ? AND id BETWEEN ? AND ? ORDER BY id", "iii", priority,
+                  rows[last].id, newest));
+    for (int k = last;;) {
+        bool found;
+
+        TRY(sql_next(q, &found, problem));
+        if (!found)
+            return ST_OK;
+        position++;
+        while (k > i && rows[k].id < sqlite3_column_int64(q, 0))
+            k--;
+        if (rows[k].id == sqlite3_column_int64(q, 0))
+            rows[k].queue_position = position;
+    }
+}
+
+static enum status find_positions(struct sqlite3 *s, struct job_row *rows, int n, struct problem *problem)
+{
+    for (int i = 0; i < n; i++) {
+        bool seen = rows[i].state != JOB_QUEUED || rows[i].queue_position > 0;
+
+        for (int k = 0; k < i && !seen; k++) /* claimed since it was listed */
+            seen = rows[k].state == JOB_QUEUED && rows[k].priority == rows[i].priority;
+        if (!seen)
+            TRY(find_positions_like(s, rows, i, n, problem));
+    }
+    return ST_OK;
+}
+
 enum status jobs_list(struct db *db, int state, const char *model, int64_t before, int limit, struct arena *mem,
                       struct job_row **rows, int *n, bool *more, struct problem *problem)
 {
     OWNED(sql_done) struct sqlite3_stmt *q = NULL;
     struct job_row *list = ARENA_ARRAY(mem, struct job_row, limit > 0 ? limit : 1);
     const char *name = state >= 0 ? job_state_name((enum job_state)state) : NULL;
+    /* An index each, in the order of ids: the list costs what it shows, not what there is. */
+    const char *which = name && model ? "state = ?1 AND model = ?2" : name ? "state = ?1" : model ? "model = ?2" : "true";
+    const char *sql = arena_print(mem, JOB_COLUMNS("NULL") "WHERE %s AND id < ?3 ORDER BY id DESC LIMIT ?4", which);
     int count = 0;
     bool found = false;
 
-    TRY(sql_query(db_reader(db), &q, problem,
-                  JOB_COLUMNS("NULL") "WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR model = ?2) AND (?3 = 0 OR id < ?3) "
-                                      "ORDER BY id DESC LIMIT ?4",
-                  "ttii", name, model, before, (int64_t)limit + 1));
+    TRY(sql_query(db_reader(db), &q, problem, sql, "ttii", name, model, before ? before : INT64_MAX, (int64_t)limit + 1));
     for (;;) {
         TRY(sql_next(q, &found, problem));
         if (!found || count == limit)
             break;
         read_row(q, mem, &list[count++]);
     }
+    TRY(find_positions(db_reader(db), list, count, problem));
     *rows = list;
     *n = count;
     *more = found;
@@ -575,8 +631,8 @@ int64_t jobs_count(struct db *db, int state)
     struct problem ignored;
     int64_t n = 0;
 
-    (void)sql_int(db_reader(db), 0, &n, &ignored, "SELECT count(*) FROM jobs WHERE ?1 IS NULL OR state = ?1", "t",
-                  state >= 0 ? job_state_name((enum job_state)state) : NULL);
+    (void)sql_int(db_reader(db), 0, &n, &ignored, "SELECT coalesce(sum(n), 0) FROM job_counts WHERE ?1 IS NULL OR state = ?1",
+                  "t", state >= 0 ? job_state_name((enum job_state)state) : NULL);
     return n;
 }
 

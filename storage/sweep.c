@@ -59,12 +59,22 @@ static int64_t number_behind(const char *path, const char *prefix)
     return *end ? 0 : id;
 }
 
+/* The number behind the k-th slash, whatever follows it: rows are found by their numbers, and the path is compared then. */
+static int64_t number_at(const char *path, int k)
+{
+    for (; k > 0 && path; k--) {
+        path = strchr(path, '/');
+        path += path != NULL;
+    }
+    return path ? strtoll(path, NULL, 10) : 0;
+}
+
 static enum status keep_array(struct db *db, struct sqlite3 *s, const char *path, bool *ret, struct problem *problem)
 {
     int64_t n = 0;
 
     (void)db;
-    TRY(sql_int(s, 0, &n, problem, "SELECT count(*) FROM arrays WHERE path = ?", "t", path));
+    TRY(sql_int(s, 0, &n, problem, "SELECT count(*) FROM arrays WHERE id = ? AND path = ?", "it", number_at(path, 2), path));
     *ret = n > 0;
     return ST_OK;
 }
@@ -83,7 +93,9 @@ static enum status keep_version(struct db *db, struct sqlite3 *s, const char *pa
     int64_t n = 0;
 
     (void)db;
-    TRY(sql_int(s, 0, &n, problem, "SELECT count(*) FROM model_versions WHERE path = ? || '/model.h5'", "t", path));
+    TRY(sql_int(s, 0, &n, problem,
+                "SELECT count(*) FROM model_versions WHERE model = ? AND version = ? AND path = ? || '/model.h5'", "iit",
+                number_at(path, 1), number_at(path, 2), path));
     *ret = n > 0;
     return ST_OK;
 }
@@ -102,7 +114,7 @@ static enum status keep_job_file(struct db *db, struct sqlite3 *s, const char *p
     int64_t n = 0;
 
     (void)db;
-    TRY(sql_int(s, 0, &n, problem, "SELECT count(*) FROM job_files WHERE path = ?", "t", path));
+    TRY(sql_int(s, 0, &n, problem, "SELECT count(*) FROM job_files WHERE id = ? AND path = ?", "it", number_at(path, 3), path));
     *ret = n > 0;
     return ST_OK;
 }
@@ -116,7 +128,8 @@ static enum status keep_job_entry(struct db *db, struct sqlite3 *s, const char *
     if (n > 6 && strcmp(path + n - 6, "/files") == 0)
         TRY(sweep_folder(db, path, s, keep_job_file, problem));
     if (n > 8 && strcmp(path + n - 8, ".ckpt.h5") == 0)
-        TRY(sql_int(s, 0, &found, problem, "SELECT count(*) FROM jobs WHERE checkpoint = ?", "t", path));
+        TRY(sql_int(s, 0, &found, problem, "SELECT count(*) FROM jobs WHERE id = ? AND checkpoint = ?", "it",
+                    number_at(path, 1), path));
     *ret = found > 0;
     return ST_OK;
 }

@@ -6,6 +6,7 @@
  * signals; all other threads have them blocked. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,16 +50,30 @@ static void raise_file_limit(void)
     }
 }
 
-/* Signals that end the daemon, blocked before the first thread starts, so that all threads inherit that. */
+static pthread_t main_thread;
+
+static void hand_over(int sig)
+{
+    (void)pthread_kill(main_thread, sig);
+}
+
+/* Signals that end the daemon, blocked before our first thread starts, so that all threads inherit that. Libraries start threads before
+ * main (OpenBLAS its pool): what is delivered to one of those while we do not wait would end the process, and is handed over instead. */
 static sigset_t block_signals(void)
 {
+    struct sigaction pass = {.sa_handler = hand_over, .sa_flags = SA_RESTART};
     sigset_t ours;
+
+    main_thread = pthread_self();
 
     sigemptyset(&ours);
     sigaddset(&ours, SIGTERM);
     sigaddset(&ours, SIGINT);
     sigaddset(&ours, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &ours, NULL);
+    (void)sigaction(SIGTERM, &pass, NULL);
+    (void)sigaction(SIGINT, &pass, NULL);
+    (void)sigaction(SIGHUP, &pass, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     return ours;
 }

@@ -103,7 +103,7 @@ TEST(a_database_of_a_newer_schema_is_refused)
     CHECK_INT(sqlite3_close(raw), SQLITE_OK);
     snprintf(path, sizeof path, "%s/data", s.folder);
     CHECK_INT(db_open(path, &db, &problem), ST_CONFLICT);
-    CHECK_TEXT(problem.detail, "was written by a newer Horn (schema 99, this one knows 1)");
+    CHECK_TEXT(problem.detail, "was written by a newer Horn (schema 99, this one knows 2)");
 }
 
 TEST(a_task_that_fails_is_rolled_back_alone)

@@ -49,6 +49,18 @@ static enum status tell(struct db *db, int64_t id, int epoch, int n, const char 
     return jobs_news(db, id, &(struct job_news){1, &e, progress}, &problem);
 }
 
+/* As the version before wrote it. */
+static enum status back_to_version_1(struct sqlite3 *s, void *arg, struct problem *problem)
+{
+    static const char *const undo[] = {"DROP TRIGGER jobs_count_new", "DROP TRIGGER jobs_count_old",
+                                       "DROP TRIGGER jobs_count_changed", "DROP TABLE job_counts", "PRAGMA user_version = 1"};
+
+    (void)arg;
+    for (size_t i = 0; i < COUNT(undo); i++)
+        TRY(sql_run(s, problem, undo[i], ""));
+    return ST_OK;
+}
+
 static struct job_row get(struct db *db, int64_t id, struct arena *mem)
 {
     struct problem problem = {0};
@@ -363,6 +375,52 @@ TEST(lists_go_from_the_newest_down_by_state_and_model)
     CHECK_OK(jobs_list(db, JOB_RUNNING, NULL, 0, 10, mem, &rows, &n, &more, &problem));
     CHECK_INT(n, 1);
     CHECK_INT(rows[0].id, 1);
+}
+
+TEST(positions_in_a_list_are_those_that_each_job_has_alone)
+{
+    CLEAN(scratch_done) struct scratch s = scratch_make();
+    OWNED(db_close) struct db *db = scratch_db(&s);
+    OWNED(arena_free) struct arena *mem = arena_new();
+    struct problem problem = {0};
+    struct job_row *rows;
+    unsigned seed = 1;
+    int n;
+    bool more;
+
+    for (int i = 0; i < 200; i++)
+        enqueue(db, i % 7 ? "m" : "seven", "auto", rand_r(&seed) % 4 - 1);
+    for (int i = 0; i < 20; i++)
+        CHECK(claim(db, "cpu:0") > 0);
+    for (int k = 0; k < 4; k++) {
+        CHECK_OK(jobs_list(db, k == 1 ? JOB_QUEUED : -1, k == 2 ? "seven" : NULL, k == 3 ? 150 : 0, 50, mem, &rows, &n, &more,
+                           &problem));
+        CHECK_INT(n, k == 2 ? 29 : 50);
+        for (int i = 0; i < n; i++)
+            CHECK_INT(rows[i].queue_position, get(db, rows[i].id, mem).queue_position);
+    }
+    CHECK_INT(jobs_count(db, JOB_QUEUED), 180);
+    CHECK_INT(jobs_count(db, JOB_RUNNING), 20);
+    CHECK_INT(jobs_count(db, -1), 200);
+}
+
+TEST(a_database_of_version_1_counts_its_jobs_from_then_on)
+{
+    CLEAN(scratch_done) struct scratch s = scratch_make();
+    OWNED(db_close) struct db *db = scratch_db(&s);
+    struct problem problem = {0};
+    bool running;
+
+    enqueue(db, "m", "auto", 0);
+    enqueue(db, "m", "auto", 0);
+    CHECK_OK(jobs_cancel(db, 1, &running, &problem));
+    CHECK_OK(db_write(db, back_to_version_1, NULL, &problem));
+    db = db_close(db);
+    db = scratch_db(&s);
+    CHECK_INT(jobs_count(db, JOB_QUEUED), 1);
+    CHECK_INT(jobs_count(db, JOB_CANCELLED), 1);
+    enqueue(db, "m", "auto", 0);
+    CHECK_INT(jobs_count(db, JOB_QUEUED), 2);
 }
 
 TEST(a_running_job_is_queued_again_when_the_daemon_opens)
