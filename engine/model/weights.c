@@ -7,6 +7,7 @@
 #include "engine/model/weights.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/philox.h"
@@ -30,6 +31,29 @@ static uint64_t path_hash(const char *layer, const char *name)
     return text_hash(path);
 }
 
+static void slot_put(struct weights *w, int entry)
+{
+    unsigned mask = (unsigned)w->n_slots - 1, i = (unsigned)w->entry[entry].hash & mask;
+
+    while (w->slot[i])
+        i = (i + 1) & mask;
+    w->slot[i] = entry + 1;
+}
+
+/* The last entry gets findable: models of thousands of layers ask for each weight several times in a build. */
+static void index_last(struct weights *w)
+{
+    if (2 * w->n <= w->n_slots) {
+        slot_put(w, w->n - 1);
+        return;
+    }
+    free(w->slot);
+    w->n_slots = w->n_slots ? 2 * w->n_slots : 64;
+    w->slot = must_alloc(sizeof *w->slot * (size_t)w->n_slots);
+    for (int i = 0; i < w->n; i++)
+        slot_put(w, i);
+}
+
 static struct weight_entry *entry_add(struct weights *w, const struct layer *l, const char *name)
 {
     struct weight_entry *e;
@@ -44,6 +68,7 @@ static struct weight_entry *entry_add(struct weights *w, const struct layer *l, 
                                .path = arena_print(w->mem, "%s/%s", l->name, name),
                                .leaf = -1};
     e->hash = path_hash(l->name, name);
+    index_last(w);
     if (w->layers && l >= w->layers && l < w->layers + w->n_layers)
         e->leaf = (int)(l - w->layers);
     return e;
@@ -136,6 +161,7 @@ struct weights *weights_free(struct weights *w)
 {
     if (w) {
         free_null(w->entry);
+        free_null(w->slot);
         arena_free(w->mem);
         free_null(w);
     }
@@ -187,9 +213,10 @@ int64_t weights_count(const struct weights *w, bool trainable_only)
 struct weight_entry *weights_find(struct weights *w, const char *layer, const char *name)
 {
     uint64_t hash = path_hash(layer, name);
+    unsigned mask = (unsigned)w->n_slots - 1;
 
-    for (int i = 0; i < w->n; i++) {
-        struct weight_entry *e = &w->entry[i];
+    for (unsigned i = (unsigned)hash & mask; w->n_slots && w->slot[i]; i = (i + 1) & mask) {
+        struct weight_entry *e = &w->entry[w->slot[i] - 1];
 
         if (e->hash == hash && strcmp(e->name, name) == 0 && strcmp(e->layer, layer) == 0)
             return e;

@@ -25,6 +25,7 @@ struct weights {
     struct arena *mem;
     struct weight_entry *entry;
     int n, room;
+    int *slot, n_slots; /* open addressing by hash: index of an entry + 1, 0: free; at most half full */
     bool laid_out;
     size_t trainable_bytes, bytes; /* flat parts */
     const struct layer *layers;    /* model.layers, set by model_build before the first layer is called: gives entry.leaf */

@@ -1,6 +1,7 @@
 /* The layout of weights: trainable first, aligned, the same in later builds; sharing, refusals, first values. */
 #include "tests/test.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/model/runner.h"
@@ -27,6 +28,26 @@ TEST(trainable_weights_come_first_and_each_begins_at_an_aligned_offset)
     CHECK_INT(weights_count(r->weights, false), 50);
     CHECK_TEXT(weights_find(r->weights, "inner/dense", "bias")->path, "inner/dense/bias");
     CHECK(!weights_find(r->weights, "inner/dense", "gamma"));
+}
+
+TEST(each_of_many_weights_is_found_by_its_name)
+{
+    OWNED(runner_free) struct runner *r = runner_new(DIALECT_KERAS_3, false);
+    static struct layer many[300];
+    static char names[300][16];
+
+    for (int i = 0; i < 300; i++) {
+        snprintf(names[i], sizeof names[i], "layer_%d", i);
+        many[i] = (struct layer){NULL, names[i], NULL, true};
+        (void)weight(&r->b, &many[i], "kernel", SHAPE(2, 3), INIT_ONES);
+        (void)weight(&r->b, &many[i], "bias", SHAPE(3), INIT_ZEROS);
+        CHECK(!weights_find(r->weights, names[i], "gamma"));
+    }
+    CHECK_INT(r->weights->n, 600);
+    for (int i = 0; i < 300; i++) {
+        CHECK(weights_find(r->weights, names[i], "kernel") == &r->weights->entry[2 * i]);
+        CHECK(weights_find(r->weights, names[i], "bias") == &r->weights->entry[2 * i + 1]);
+    }
 }
 
 TEST(a_second_build_finds_the_same_places)
