@@ -10,7 +10,7 @@
 #include "server/lane.h"
 #include "tests/server/support.h"
 
-enum { ROWS = 256 };
+enum { ROWS = 256, LONG = 4000 /* epochs: a second, so that the training still runs when it is asked for */ };
 
 static const char job_format[] =
     "{\"type\":\"fit\",\"model\":{\"name\":\"%s\",\"architecture\":{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
@@ -97,9 +97,9 @@ TEST(a_running_training_is_profiled_and_ends_with_the_bits_of_an_undisturbed_one
 
     rig_open(&r, true, "--threads=2", NULL);
     put_data(&r);
-    CHECK_TEXT(rig_wait(&r, post_fit(&r, "calm", 1000)), "done");
+    CHECK_TEXT(rig_wait(&r, post_fit(&r, "calm", LONG)), "done");
     calm = answers(&r, "calm");
-    int64_t id = post_fit(&r, "asked", 1000);
+    int64_t id = post_fit(&r, "asked", LONG);
     wait_running(&r, id);
     if (rig_get(&r, "/api/v1/jobs/2/profile") != 200)
         fail_msg("no profile: %s", r.reply.body.s);
