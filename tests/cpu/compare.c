@@ -108,10 +108,8 @@ static void check_output(struct compare *c, const struct node *n, int o, const v
                 break;
         }
     }
-    if (c->watched && o == 0 && !strcmp(n->op->name, c->watched)) {
-        c->most = worst;
-        c->mean = sum / (double)count;
-    }
+    if (o == 0 && c->n_errors < (int)COUNT(c->errors))
+        c->errors[c->n_errors++] = (struct compare_error){n->op->name, worst, sum / (double)count};
     if (!(worst <= c->tolerance))
         fail_msg("%s, output %d of shape %s, element %lld: %.9g, the reference says %.9g (error %.2g of %.2g allowed)",
                  n->op->name, o, shape_text(&v->shape).s, (long long)at, element(got, v->type, at),
@@ -280,6 +278,16 @@ uint64_t compare_bits(struct compare *c)
 const float *compare_floats(const struct compare *c, value_id v)
 {
     return c->data[v];
+}
+
+struct compare_error compare_error(const struct compare *c, const char *op)
+{
+    struct compare_error found = {op, NAN, NAN};
+
+    for (int i = 0; i < c->n_errors; i++)
+        if (!strcmp(c->errors[i].op, op))
+            found = c->errors[i];
+    return found;
 }
 
 const char *compare_level(int i)

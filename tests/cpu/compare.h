@@ -22,8 +22,11 @@ struct compare {
     int n_kernels, n_references; /* nodes that ran by a kernel, and those without one */
     bool last_rows;              /* of several kernels for an op the last, which takes what the others decline */
     bool in_place;               /* out[0] over an input wherever the op allows it */
-    const char *watched;         /* name of an op whose first output's errors are kept here, as parts of the largest |want| */
-    double most, mean;
+    struct compare_error {       /* of the first outputs, as parts of max(1, largest |want|) */
+        const char *op;
+        double most, mean;
+    } errors[32];
+    int n_errors;
 };
 
 struct compare compare_make(void);
@@ -32,7 +35,8 @@ value_id compare_input(struct compare *c, enum dtype type, struct shape shape);
 void compare_put(struct compare *c, value_id v, const void *data);
 /* Fails the test with the op's name at the first difference. `want_kernel`: a node without a kernel is a failure too. */
 void compare_run(struct compare *c, bool want_kernel);
-const float *compare_floats(const struct compare *c, value_id v); /* by the reference, after compare_run */
+const float *compare_floats(const struct compare *c, value_id v);            /* by the reference, after compare_run */
+struct compare_error compare_error(const struct compare *c, const char *op); /* of the last node of that op */
 /* Hash of all outputs of all kernels, for runs that must give the same bits. */
 uint64_t compare_bits(struct compare *c);
 const char *compare_level(int i); /* names of levels that this machine runs, NULL behind the last */

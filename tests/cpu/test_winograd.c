@@ -52,24 +52,23 @@ static const char *kernel_of(const struct compare *c, const char *op)
 TEST(it_agrees_with_the_reference_at_every_level)
 {
     static const struct shapes all[] = {
-        {140, 4, 4, 16, 16, PADDING_SAME},   {15, 10, 11, 16, 32, PADDING_SAME},  {16, 14, 12, 32, 16, PADDING_VALID},
-        {33, 9, 10, 48, 80, PADDING_VALID},  {70, 8, 8, 16, 16, PADDING_SAME},    {9, 16, 16, 64, 64, PADDING_SAME},
-        {19, 6, 30, 112, 96, PADDING_VALID}, {9, 13, 14, 128, 144, PADDING_SAME},
+        {140, 4, 4, 16, 16, PADDING_SAME},  {15, 10, 11, 16, 32, PADDING_SAME}, {16, 14, 12, 32, 16, PADDING_VALID},
+        {33, 9, 10, 32, 48, PADDING_VALID}, {70, 8, 8, 16, 16, PADDING_SAME},   {8, 16, 16, 16, 64, PADDING_SAME},
+        {19, 6, 30, 48, 16, PADDING_VALID}, {8, 16, 16, 112, 16, PADDING_SAME},
     };
 
     for (int l = 0; compare_level(l); l++)
-        for (size_t i = 0; i < COUNT(all); i++)
-            for (int bias = 0; bias < 2; bias++) {
-                struct compare c = convolution(&all[i], bias);
+        for (size_t i = 0; i < COUNT(all); i++) {
+            struct compare c = convolution(&all[i], i % 2);
 
-                CHECK_TEXT(kernel_of(&c, "conv"), "conv_winograd.forward");
-                CHECK_TEXT(kernel_of(&c, "conv_dw"), "conv_winograd.dw");
-                c.simd = compare_level(l);
-                c.threads = 1 + bias;
-                c.tolerance = 1e-5;
-                compare_run(&c, true);
-                compare_done(&c);
-            }
+            CHECK_TEXT(kernel_of(&c, "conv"), "conv_winograd.forward");
+            CHECK_TEXT(kernel_of(&c, "conv_dw"), "conv_winograd.dw");
+            c.simd = compare_level(l);
+            c.threads = 1 + (int)(i % 3 == 0);
+            c.tolerance = 1e-5;
+            compare_run(&c, true);
+            compare_done(&c);
+        }
 }
 
 TEST(its_bits_do_not_depend_on_the_number_of_threads)
@@ -108,30 +107,31 @@ TEST(other_convolutions_are_left_to_other_kernels)
 TEST(its_error_stays_below_five_millionths)
 {
     static const struct shapes all[] = {
-        {8, 32, 32, 16, 16, PADDING_SAME}, {8, 26, 26, 32, 64, PADDING_VALID}, {32, 8, 8, 64, 64, PADDING_SAME},
-        {1, 56, 56, 64, 64, PADDING_SAME}, {8, 14, 14, 160, 96, PADDING_SAME},
+        {2, 32, 32, 16, 16, PADDING_SAME},
+        {4, 26, 26, 32, 64, PADDING_VALID},
+        {32, 8, 8, 64, 48, PADDING_SAME},
     };
     static const char *const ops[] = {"conv", "conv_dx", "conv_dw"};
 
-    for (size_t i = 0; i < COUNT(all); i++)
-        for (size_t o = 0; o < COUNT(ops); o++) {
-            double most[2], mean[2];
+    for (size_t i = 0; i < COUNT(all); i++) {
+        struct compare c[2];
 
-            for (int direct = 0; direct < 2; direct++) {
-                struct compare c = convolution(&all[i], false);
-
-                c.last_rows = direct;
-                c.watched = ops[o];
-                c.tolerance = 1e-5;
-                compare_run(&c, true);
-                most[direct] = c.most;
-                mean[direct] = c.mean;
-                compare_done(&c);
-            }
-            printf("%-7s %lldx%lld, %lld to %lld: Winograd %.1e most, %.1e mean; all products %.1e, %.1e\n", ops[o],
-                   (long long)all[i].h, (long long)all[i].w, (long long)all[i].c, (long long)all[i].f, most[0], mean[0],
-                   most[1], mean[1]);
-            CHECK(most[0] < 5e-6);
-            CHECK(mean[0] < 5e-7);
+        for (int direct = 0; direct < 2; direct++) {
+            c[direct] = convolution(&all[i], false);
+            c[direct].last_rows = direct;
+            c[direct].tolerance = 1e-5;
+            compare_run(&c[direct], true);
         }
+        for (size_t o = 0; o < COUNT(ops); o++) {
+            struct compare_error own = compare_error(&c[0], ops[o]), all_products = compare_error(&c[1], ops[o]);
+
+            printf("%-7s %lldx%lld, %lld to %lld: Winograd %.1e most, %.1e mean; all products %.1e, %.1e\n", ops[o],
+                   (long long)all[i].h, (long long)all[i].w, (long long)all[i].c, (long long)all[i].f, own.most, own.mean,
+                   all_products.most, all_products.mean);
+            CHECK(own.most > 0 && own.most < 5e-6);
+            CHECK(own.mean < 5e-7);
+        }
+        compare_done(&c[0]);
+        compare_done(&c[1]);
+    }
 }
