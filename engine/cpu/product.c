@@ -120,22 +120,28 @@ static bool onednn_better(const struct device *d, const struct gemm *g)
 #endif
 
 #ifdef HORN_ONEDNN
-/* oneDNN shares any product over the whole team, also one of 2 us. The team's size is this thread's own setting. */
+/* The size of the teams that this thread starts, oneDNN's too. */
+static void set_team(int n)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(n);
+#else
+    (void)n;
+#endif
+}
+
+/* oneDNN shares any product over the whole team, also one of 2 us. */
 static bool onednn_product(const struct device *d, const struct gemm *g)
 {
     bool alone = d->threads > 1 && g->m * g->n * g->k <= ALONE_PRODUCT && !team_inside();
 
-#ifdef _OPENMP
     if (alone)
-        omp_set_num_threads(1);
-#endif
+        set_team(1);
     bool ok = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', g->m, g->n, g->k, 1, g->a, g->lda, g->b, g->ldb, g->beta, g->c,
                          g->ldc) == dnnl_success;
 
-#ifdef _OPENMP
     if (alone)
-        omp_set_num_threads(d->threads);
-#endif
+        set_team(d->threads);
     return ok;
 }
 #endif
