@@ -150,7 +150,8 @@ def now():
 
 
 def key(row):
-    return row["bench"], row["row"], row.get("threads")
+    """What a row measures: x is the size at which a growth row stands."""
+    return row["bench"], row["row"], row.get("threads"), row.get("x")
 
 
 def finite(v):

@@ -94,7 +94,8 @@ def compare_says_what_got_slower_and_fails_then():
 def report_writes_the_table_and_the_plot_and_dashes_for_what_is_missing():
     with Files() as f:
         one = f.put("one.json", result(row("mlp", 1, 2000.4, 1000), row("mlp", 2, 3000), row("cnn", 2, 12.34, 10), row("<odd>", 1, 1, 1),
-                                       {"bench": "serve", "row": "batch 1", "horn": 0.1234, "peer": None, "ratio": None, "unit": "ms"}))
+                                       {"bench": "serve", "row": "batch 1", "horn": 0.1234, "peer": None, "ratio": None, "unit": "ms"},
+                                       {"bench": "growth", "row": "rows", "x": 1000, "seconds": 0.1}))
         two = f.put("two.json", result(row("mlp", 1, 1, 2, horn_peak_mib=50.0, peer_peak_mib=None), cpu="B CPU"))
         readme, plot = f.put("README.md", "above\n<!-- bench -->\nstale words\n<!-- /bench -->\nbelow\n"), f.path("rows.svg")
         bench("report", one, "--readme", readme, "--plot", plot)
@@ -102,6 +103,7 @@ def report_writes_the_table_and_the_plot_and_dashes_for_what_is_missing():
         assert text.startswith("above\n<!-- bench -->\n") and text.endswith("<!-- /bench -->\nbelow\n") and "stale" not in text, text
         assert "| MLP | 2,000 | 1,000 PyTorch | **2.00** (1.5) | 3,000 | – | – | – |" in text, text
         assert "| CNN | – | – | – | 12.3 | 10.0 PyTorch | 1.23 (1.5) | – |" in text, text
+        assert "growth" not in text, text
         assert "| predict: batch 1 | 0.123 ms | – | – | – | – | – | – |" in text, text
         assert "A CPU (family 6, model 7, avx2), 2 cores: 2026-01-02, `bench/run`; Horn 9.9" in text and "torch 2.0" in text, text
         xml.etree.ElementTree.parse(plot)
@@ -117,6 +119,9 @@ def report_writes_the_table_and_the_plot_and_dashes_for_what_is_missing():
 
 @test
 def run_adds_rows_to_a_result_file_and_keeps_the_others():
+    def grown(x):
+        return {"bench": "growth", "row": "rows", "x": x, "seconds": 0.1}
+
     with Files() as f:
         out = f.path("cpu.json")
         bench("run", "--build", BUILD, "--out", out, "--add", f.put("a.json", [row("mlp", 1, 10), row("cnn", 1, 20, 10)]))
@@ -126,6 +131,9 @@ def run_adds_rows_to_a_result_file_and_keeps_the_others():
         assert j["rows"][1]["date"] == "2026-01-01" and all("--add" in r["command"] for r in j["rows"]), j["rows"]
         assert j["machine"]["cpu"] and j["versions"]["horn"] and j["versions"]["device"].startswith("cpu"), j
         assert "nothing was measured" in bench("run", "--build", BUILD, "--out", out, "--add", f.put("none.json", []), code=1)
+        bench("run", "--build", BUILD, "--out", out, "--add", f.put("c.json", [grown(10), grown(100)]))
+        bench("run", "--build", BUILD, "--out", out, "--add", f.put("d.json", [grown(100)]))
+        assert [r["x"] for r in json.load(open(out))["rows"] if r["bench"] == "growth"] == [10, 100]
 
 
 @test
