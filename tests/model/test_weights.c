@@ -34,7 +34,7 @@ TEST(each_of_many_weights_is_found_by_its_name)
 {
     OWNED(runner_free) struct runner *r = runner_new(DIALECT_KERAS_3, false);
     static struct layer many[300];
-    static char names[300][16];
+    static char names[300][32];
 
     for (int i = 0; i < 300; i++) {
         snprintf(names[i], sizeof names[i], "layer_%d", i);
