@@ -12,7 +12,7 @@ struct prediction { /* tensors of one call */
     int n_x, n_y;
     float *x[MAX_ARRAYS], *y[MAX_ARRAYS];
     size_t x_bytes[MAX_ARRAYS], y_bytes[MAX_ARRAYS];
-    bool borrowed; /* x[0] lies in the body, which must live as long */
+    bool borrowed;             /* x[0] lies in the body, which must live as long */
     const atomic_bool *ending; /* ends a long run, ST_BUSY; NULL: nothing does */
 };
 void prediction_done(struct prediction *p);

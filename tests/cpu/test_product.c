@@ -91,4 +91,3 @@ TEST(the_bits_of_a_row_depend_neither_on_the_rows_beside_it_nor_on_threads)
     }
     free(x), free(w);
 }
-

@@ -106,8 +106,8 @@ struct simd_random {
 
 struct simd_products {
     /* y (m, n) = x (m, k) w (k, n), or y + that with `add`. A row's bits depend neither on m nor on how n is cut. */
-    void (*few_rows)(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw, bool add, float *y,
-                     int64_t ldy);
+    void (*few_rows)(int64_t m, int64_t n, int64_t k, const float *x, int64_t ldx, const float *w, int64_t ldw, bool add,
+                     float *y, int64_t ldy);
 };
 
 /* --- pooling (window.c) ----------------------------------------------------------------------------------------------- */
