@@ -38,7 +38,7 @@ typedef uint64_t lanes __attribute__((vector_size(8 * LANES)));
 static void philox_group(uint64_t key, uint64_t high, uint64_t first, lanes word[4 * GROUP / (2 * LANES)])
 {
     const lanes m0 = (lanes){0} + 0xD2511F53u, m1 = (lanes){0} + 0xCD9E8D57u;
-    lanes low;
+    lanes low = {0};
 
     for (int i = 0; i < LANES; i++)
         low[i] = first + (uint64_t)i;
