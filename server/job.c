@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/model/names.h"
 #include "storage/source.h"
 
 struct model_ref { /* the "model" object */
@@ -221,31 +222,36 @@ struct json *work_layers(const struct work *w)
     bool built = call_layers(w, g, layout, &ignored) == ST_OK;
     struct shape *shape = ARENA_ARRAY(w->mem, struct shape, m->n_calls + 1); /* output of each call */
     int *last_call = ARENA_ARRAY(w->mem, int, m->n_layers);
+    uint32_t *last_node = ARENA_ARRAY(w->mem, uint32_t, m->n_layers);
+    int64_t *parameters = ARENA_ARRAY(w->mem, int64_t, m->n_layers);
+    struct names layers = names_make(w->mem);
 
+    for (int i = 0; i < m->n_layers; i++)
+        names_put(&layers, m->layers[i].name, i);
+    for (uint32_t n = 1; built && n < g->n_nodes; n++) {
+        int i = g->nodes[n].origin && g->nodes[n].n_out ? names_find(&layers, g->nodes[n].origin) : -1;
+
+        if (i >= 0)
+            last_node[i] = n;
+    }
+    for (int k = 0; k < w->layout->n; k++) {
+        if (w->layout->entry[k].leaf >= 0)
+            parameters[w->layout->entry[k].leaf] += shape_count(&w->layout->entry[k].shape);
+    }
     for (int c = 0; c < m->n_calls; c++) {
         const struct model_call *call = &m->calls[c];
-        const char *name = m->layers[call->layer].name;
-        bool emitted = false;
+        uint32_t n = last_node[call->layer];
 
         shape[c].rank = -1;
-        for (uint32_t n = 1; built && n < g->n_nodes; n++) {
-            if (g->nodes[n].origin && g->nodes[n].n_out && strcmp(g->nodes[n].origin, name) == 0) {
-                shape[c] = g->values[g->nodes[n].out[0]].shape;
-                emitted = true;
-            }
-        }
-        if (built && !emitted && call->n_in) /* nothing to do in it: Dropout, a linear Activation */
+        if (n)
+            shape[c] = g->values[g->nodes[n].out[0]].shape;
+        else if (built && call->n_in) /* nothing to do in it: Dropout, a linear Activation */
             shape[c] = call->in[0].call < 0 ? m->inputs[call->in[0].index].shape : shape[call->in[0].call];
         last_call[call->layer] = c + 1;
     }
     for (int i = 0; i < m->n_layers; i++) {
         struct json *row = json_push(all, json_new_object()), *dims = NULL;
-        int64_t parameters = 0;
 
-        for (int k = 0; k < w->layout->n; k++) {
-            if (w->layout->entry[k].leaf == i)
-                parameters += shape_count(&w->layout->entry[k].shape);
-        }
         json_put(row, "name", json_new_text(m->layers[i].name));
         json_put(row, "class_name", json_new_text(m->layers[i].type->keras));
         if (last_call[i] && shape[last_call[i] - 1].rank >= 0) {
@@ -256,7 +262,7 @@ struct json *work_layers(const struct work *w)
                 json_push(dims, s->dim[d] < 0 ? json_new_null() : json_new_int(s->dim[d]));
         }
         json_put(row, "output_shape", dims ? dims : json_new_null());
-        json_put(row, "parameters", json_new_int(parameters));
+        json_put(row, "parameters", json_new_int(parameters[i]));
     }
     return all;
 }

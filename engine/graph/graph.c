@@ -75,6 +75,8 @@ value_id graph_value(struct graph *g, const struct value *v)
 
     g->values = room_for(g->values, g->n_values, &g->value_room, sizeof(*g->values));
     g->values[g->n_values] = copy;
+    if (copy.view_of)
+        g->values[copy.view_of].viewed = true;
     return g->n_values++;
 }
 
@@ -102,7 +104,7 @@ bool graph_place(struct graph *g, value_id v, enum region at, size_t offset)
         return false;
     p->at = at;
     p->offset = offset;
-    for (value_id i = v + 1; i < g->n_values; i++) {
+    for (value_id i = v + 1; p->viewed && i < g->n_values; i++) {
         if (g->values[i].view_of == v) {
             g->values[i].at = at;
             g->values[i].offset = offset;

@@ -28,6 +28,7 @@ struct value {
     value_id view_of;  /* shares that value's memory (OP_VIEW, region views); 0: its own */
     size_t offset;     /* bytes into its region; for AT_TEMP the plan knows. A view's offset is final too */
     bool keep;         /* read from outside after the run: its memory is never reused */
+    bool viewed;       /* some value is, or was, a view of it */
 };
 
 struct node {

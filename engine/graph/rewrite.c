@@ -195,6 +195,7 @@ static void follow_replaced(struct rewrite *r, uint32_t i)
         struct value *v = &g->values[n->out[0]];
 
         v->view_of = from->view_of ? from->view_of : n->in[0];
+        g->values[v->view_of].viewed = true;
         v->at = from->at;
         v->offset = from->offset;
     }
@@ -218,7 +219,7 @@ static void replace_value(struct rewrite *r, uint32_t i, value_id y, value_id x)
     if (g->values[y].at != AT_TEMP)
         return;
     if (g->values[x].at != AT_TEMP) {
-        for (value_id v = y + 1; v < g->n_values; v++) {
+        for (value_id v = y + 1; g->values[y].viewed && v < g->n_values; v++) {
             if (g->values[v].view_of == y)
                 return;
         }
