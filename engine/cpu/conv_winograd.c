@@ -6,8 +6,8 @@
  *   db = sum of dy, tile by tile on the way
  *
  * Strips and bands follow from shapes alone, so the bits do not depend on the number of threads. Taken where channels and
- * filters are multiples of 16 and tiles waste little; the error is some five times that of a direct convolution, 1e-6 to 4e-6
- * of the largest element (tests/cpu/test_winograd.c prints both). */
+ * filters are multiples of 16 and tiles waste little; the largest error is 2 to 11 times that of a direct
+ * convolution, 1e-6 to 4e-6 of the largest element (tests/cpu/test_winograd.c prints both). */
 #include "engine/cpu/cpu.h"
 
 #include <string.h>
@@ -15,9 +15,10 @@
 #define MAX_BANDS   8
 #define BAND_FLOATS (1 << 20) /* of all bands' sums together */
 #define STRIP_TILES 48
-#define MIN_TILES   48  /* below, the transform of the kernel costs more than the products that it saves */
-#define MIN_TURNED  128 /* the same where the kernel is transposed too, or its bands are joined */
-#define LINE        16  /* floats that keep the 36 points apart from each other in the cache's sets */
+#define MIN_TILES   48          /* below, the transform of the kernel costs more than the products that it saves */
+#define MIN_TURNED  128         /* the same where the kernel is transposed too, or its bands are joined */
+#define MAX_KERNEL  (512 * 512) /* channels times filters: above, 36 points of each band outgrow memory for little gain */
+#define LINE        16          /* floats that keep the 36 points apart from each other in the cache's sets */
 
 enum direction { FORWARD, TO_INPUT, TO_WEIGHTS };
 
@@ -39,7 +40,7 @@ static bool fits(enum direction direction, const struct conv *how, const struct 
 {
     int64_t tiles = up4(y->dim[1]) * up4(y->dim[2]), padded = tiles * 16;
 
-    if (y->dim[0] * tiles < (direction == FORWARD ? MIN_TILES : MIN_TURNED))
+    if (y->dim[0] * tiles < (direction == FORWARD ? MIN_TILES : MIN_TURNED) || kernel->dim[2] * kernel->dim[3] > MAX_KERNEL)
         return false;
     return kernel->dim[0] == 3 && kernel->dim[1] == 3 && how->groups == 1 && how->stride[0] == 1 && how->stride[1] == 1 &&
            how->dilation[0] == 1 && how->dilation[1] == 1 && kernel->dim[2] % WINOGRAD_CHANNELS == 0 &&

@@ -94,13 +94,16 @@ TEST(other_convolutions_are_left_to_other_kernels)
     struct compare few = convolution(&(struct shapes){20, 16, 16, 8, 16, PADDING_SAME}, false);
     struct compare waste = convolution(&(struct shapes){40, 5, 5, 16, 16, PADDING_SAME}, false);
     struct compare small = convolution(&(struct shapes){2, 16, 16, 64, 64, PADDING_SAME}, false);
+    struct compare large = convolution(&(struct shapes){8, 16, 16, 512, 528, PADDING_SAME}, false);
 
+    CHECK(strcmp(kernel_of(&large, "conv"), "conv_winograd.forward") != 0);
     CHECK(strcmp(kernel_of(&few, "conv"), "conv_winograd.forward") != 0);
     CHECK(strcmp(kernel_of(&waste, "conv"), "conv_winograd.forward") != 0);
     CHECK(strcmp(kernel_of(&small, "conv"), "conv_winograd.forward") != 0);
     compare_done(&few);
     compare_done(&waste);
     compare_done(&small);
+    compare_done(&large);
 }
 
 /* Errors as parts of the largest element: most, mean. Printed, since they are what the choice of kernel rests on. */

@@ -1,13 +1,16 @@
 #include "tests/server/support.h"
 
+#include <arpa/inet.h>
 #include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine/base/thread.h"
+#include "server/http.h"
 #include "server/lane.h"
 #include "server/log.h"
 #include "server/npy.h"
@@ -240,4 +243,31 @@ const char *rig_text(const struct rig *r, const char *path)
 double rig_number(const struct rig *r, const char *path)
 {
     return json_number(rig_at(r, path));
+}
+
+void rig_put_curve(struct rig *r, int64_t rows)
+{
+    float *x = must_alloc(sizeof *x * 4 * (size_t)rows), *y = must_alloc(sizeof *y * (size_t)rows);
+
+    for (int64_t i = 0; i < rows * 4; i++)
+        x[i] = (float)sin((double)i * 0.37);
+    for (int64_t i = 0; i < rows; i++)
+        y[i] = x[4 * i] * x[4 * i + 1] + x[4 * i + 2];
+    CHECK_INT(rig_put_floats(r, "/api/v1/datasets/d/x", x, 2, (int64_t[]){rows, 4}), 201);
+    CHECK_INT(rig_put_floats(r, "/api/v1/datasets/d/y", y, 2, (int64_t[]){rows, 1}), 201);
+    free(x);
+    free(y);
+}
+
+int rig_connect(const struct http *http)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    struct timeval patience = {.tv_sec = 10};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    a.sin_port = htons((uint16_t)atoi(strrchr(http_url(http), ':') + 1));
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK_INT(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    return fd;
 }

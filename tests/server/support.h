@@ -26,6 +26,11 @@ int rig_send(struct rig *r, const char *method, const char *target, const char *
 int rig_get(struct rig *r, const char *target);
 int rig_post(struct rig *r, const char *target, const char *json);
 int rig_put_floats(struct rig *r, const char *target, const float *v, int rank, const int64_t *dim); /* as .npy */
+/* Data set "d": x (rows, 4) waves, y (rows, 1) a smooth function of them. */
+void rig_put_curve(struct rig *r, int64_t rows);
+/* A socket connected to the daemon's port that waits 10 s for an answer. The caller closes it. */
+struct http;
+int rig_connect(const struct http *http);
 /* Waits for the job to end, at most 60 s; its last document is in r->json. Returns the state. */
 const char *rig_wait(struct rig *r, int64_t id);
 /* A member of the last reply: "problem.detail", "arrays.0.shape". */

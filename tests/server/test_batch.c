@@ -1,7 +1,6 @@
 /* Predict calls of several clients that are computed together, over real sockets, and the lists they wait in. */
 #include "server/batch.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,19 +33,6 @@ static struct http *start(struct rig *r, const char *delay, const char *most)
     CHECK_INT(rig_post(r, "/api/v1/models/m/predict", "{\"inputs\":[[0,0]]}"), 200); /* loads it */
     CHECK_OK(http_start(&r->server, &http, &problem));
     return http;
-}
-
-static int connect_to(const struct http *http)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET};
-    struct timeval patience = {.tv_sec = 10};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    a.sin_port = htons((uint16_t)atoi(strrchr(http_url(http), ':') + 1));
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK_INT(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    return fd;
 }
 
 static void ask(int fd, const char *inputs, int padding)
@@ -125,7 +111,7 @@ static void compare(int padding, const char *most, double least, double largest)
     double before;
 
     for (int i = 0; i < CLIENTS; i++) {
-        fd[i] = connect_to(http);
+        fd[i] = rig_connect(http);
         inputs_of(i, inputs);
         ask(fd[i], inputs, padding);
         CHECK_INT(hear(fd[i], alone[i]), i == 5 ? 422 : 200);
@@ -166,7 +152,7 @@ TEST(a_stop_answers_the_calls_that_wait_for_others)
     static char text[ROOM];
     struct rig r;
     struct http *http = start(&r, "--batch-delay-us=100000", "--max-batch=32");
-    int small = connect_to(http), large = connect_to(http);
+    int small = rig_connect(http), large = rig_connect(http);
 
     ask(small, "[[1,2]]", 0);
     ask(large, "[[1,2]]", LARGE);

@@ -2,7 +2,6 @@
 #include "server/http.h"
 #include "server/listen.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -24,19 +23,6 @@ static struct http *start(struct rig *r)
 
     CHECK_OK(http_start(&r->server, &http, &problem));
     return http;
-}
-
-static int connect_to(const struct http *http)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET};
-    struct timeval patience = {.tv_sec = 10};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    a.sin_port = htons((uint16_t)atoi(strrchr(http_url(http), ':') + 1));
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK_INT(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    return fd;
 }
 
 static void say(int fd, const char *s, size_t n)
@@ -103,7 +89,7 @@ TEST(requests_on_one_connection_are_answered_in_order)
 
     rig_open(&r, false, "--listen=127.0.0.1:0", NULL);
     struct http *http = start(&r);
-    int fd = connect_to(http);
+    int fd = rig_connect(http);
 
     say_text(fd, "GET /healthz HTTP/1.1\r\n" HOST "\r\n");
     CHECK_INT(hear(fd), 200);
@@ -132,7 +118,7 @@ TEST(a_body_in_pieces_is_put_together)
 
     rig_open(&r, false, "--listen=127.0.0.1:0", NULL);
     struct http *http = start(&r);
-    int fd = connect_to(http);
+    int fd = rig_connect(http);
 
     say_text(fd, "PUT /api/v1/datasets/d/x?format=csv HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
     for (const char *c = csv; *c; c++) {
@@ -160,7 +146,7 @@ TEST(an_upload_that_is_broken_off_leaves_nothing)
      * with the last bytes is seen only when the connection's idle time is over. */
     rig_open(&r, false, "--listen=127.0.0.1:0", "--idle-seconds=1", NULL);
     struct http *http = start(&r);
-    int fd = connect_to(http);
+    int fd = rig_connect(http);
 
     say_text(fd, "PUT /api/v1/datasets/d/x HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n");
     say(fd, part, sizeof part);
@@ -183,7 +169,7 @@ TEST(bodies_beyond_their_limit_are_413_announced_or_not)
     memset(big, ' ', sizeof big);
     rig_open(&r, false, "--listen=127.0.0.1:0", "--body-limit=64K", NULL);
     struct http *http = start(&r);
-    int fd = connect_to(http);
+    int fd = rig_connect(http);
 
     say_text(fd, "POST /api/v1/jobs HTTP/1.1\r\n" HOST "Content-Length: 70000\r\n\r\n");
     say(fd, big, sizeof big);
@@ -209,7 +195,7 @@ TEST(bodies_in_flight_are_limited_in_all)
 
     rig_open(&r, false, "--listen=127.0.0.1:0", "--upload-limit=64K", "--upload-total=100K", NULL);
     struct http *http = start(&r);
-    int first = connect_to(http), second = connect_to(http);
+    int first = rig_connect(http), second = rig_connect(http);
 
     say_text(first, "PUT /api/v1/datasets/d/x HTTP/1.1\r\n" HOST "Content-Length: 60000\r\n\r\n1");
     for (int i = 0; i < 500 && count_files(r.folder, "tmp") == 0; i++)
@@ -230,7 +216,7 @@ TEST(a_header_that_takes_too_long_is_cut_off)
 
     rig_open(&r, false, "--listen=127.0.0.1:0", "--header-seconds=0.1", NULL);
     struct http *http = start(&r);
-    int fd = connect_to(http);
+    int fd = rig_connect(http);
 
     say_text(fd, "GET /healthz HTTP/1.1\r\nX: ");
     usleep(200000);
@@ -250,7 +236,7 @@ TEST(connections_from_one_address_are_limited)
     struct http *http = start(&r);
 
     for (int i = 0; i < 3; i++) {
-        fd[i] = connect_to(http);
+        fd[i] = rig_connect(http);
         say_text(fd[i], "GET /healthz HTTP/1.1\r\n" HOST "\r\n");
         CHECK_INT(hear(fd[i]), i < 2 ? 200 : 0);
     }
@@ -285,7 +271,7 @@ TEST(a_stop_answers_what_waits_and_closes_the_rest)
 
     rig_open(&r, false, "--listen=127.0.0.1:0", NULL);
     struct http *http = start(&r);
-    int idle = connect_to(http), waiting = connect_to(http);
+    int idle = rig_connect(http), waiting = rig_connect(http);
     char byte;
 
     say_text(waiting, "GET /metrics HTTP/1.1\r\n" HOST "\r\n");

@@ -1,5 +1,4 @@
 /* Lanes: stop and resume to the same bits, cancel, priorities, several lanes. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,18 +18,6 @@ static const char job_format[] =
     "\"compile\":{\"optimizer\":\"adam\",\"loss\":\"mse\",\"metrics\":[\"mae\"]},"
     "\"fit\":{\"x\":\"d/x\",\"y\":\"d/"
     "y\",\"batch_size\":16,\"epochs\":%d,\"validation_split\":0.1},\"seed\":3,\"priority\":%d}";
-
-static void put_data(struct rig *r)
-{
-    float x[ROWS * 4], y[ROWS];
-
-    for (int i = 0; i < ROWS * 4; i++)
-        x[i] = (float)sin(i * 0.37);
-    for (int i = 0; i < ROWS; i++)
-        y[i] = x[4 * i] * x[4 * i + 1] + x[4 * i + 2];
-    CHECK_INT(rig_put_floats(r, "/api/v1/datasets/d/x", x, 2, (int64_t[]){ROWS, 4}), 201);
-    CHECK_INT(rig_put_floats(r, "/api/v1/datasets/d/y", y, 2, (int64_t[]){ROWS, 1}), 201);
-}
 
 static int64_t post(struct rig *r, const char *model, int epochs, int priority)
 {
@@ -68,7 +55,7 @@ TEST(a_training_that_was_stopped_and_resumed_ends_with_the_same_bits)
     int attempts = 0;
 
     rig_open(&r, true, "--threads=1", "--checkpoint-seconds=0.01", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     CHECK_TEXT(rig_wait(&r, post(&r, "calm", EPOCHS, 0)), "done");
     undisturbed = answers(&r, "calm");
     first_history = history(&r, 1);
@@ -98,7 +85,7 @@ TEST(a_running_job_is_cancelled_and_publishes_nothing)
     struct rig r;
 
     rig_open(&r, true, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     int64_t id = post(&r, "long", 100000, 0);
     for (int i = 0; i < 1000; i++) {
         CHECK_INT(rig_get(&r, "/api/v1/jobs/1"), 200);
@@ -124,7 +111,7 @@ TEST(higher_priority_goes_first_then_the_older)
     static const int order[] = {3, 1, 2}; /* ids by expected start */
 
     rig_open(&r, false, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     (void)post(&r, "a", 1, 0);
     (void)post(&r, "b", 1, 0);
     (void)post(&r, "c", 1, 5);
@@ -148,7 +135,7 @@ TEST(two_lanes_run_two_jobs_with_the_bits_of_one)
     char *first, *second;
 
     rig_open(&r, true, "--threads=2", "--lanes=2", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     int64_t a = post(&r, "a", 5, 0), b = post(&r, "b", 5, 0);
     CHECK_TEXT(rig_wait(&r, a), "done");
     CHECK_TEXT(rig_wait(&r, b), "done");
@@ -167,13 +154,13 @@ TEST(a_job_keeps_the_data_that_it_saw_when_it_was_posted)
     char *with_old, *alone;
 
     rig_open(&r, false, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     (void)post(&r, "kept", 3, 0);
     CHECK_INT(rig_put_floats(&r, "/api/v1/datasets/d/y", other, 2, (int64_t[]){ROWS, 1}), 201);
     rig_reopen(&r, true);
     CHECK_TEXT(rig_wait(&r, 1), "done");
     with_old = answers(&r, "kept");
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     CHECK_TEXT(rig_wait(&r, post(&r, "again", 3, 0)), "done");
     alone = answers(&r, "again");
     CHECK_TEXT(with_old, alone);
@@ -189,7 +176,7 @@ TEST(a_job_for_one_lane_waits_for_that_lane)
     char job[2000];
 
     rig_open(&r, true, "--threads=2", "--lanes=2", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     for (int i = 0; i < 2; i++) {
         snprintf(job, sizeof job, job_format, "m", 1, 0);
         job[strlen(job) - 1] = 0;

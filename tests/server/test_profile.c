@@ -1,5 +1,4 @@
 /* GET /api/v1/jobs/{id}/profile, and the errands by which a lane makes one between two steps. */
-#include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -20,18 +19,6 @@ static const char job_format[] =
     "{\"class_name\":\"Dense\",\"config\":{\"name\":\"out\",\"units\":1}}]}}},"
     "\"compile\":{\"optimizer\":\"adam\",\"loss\":\"mse\"},"
     "\"fit\":{\"x\":\"d/x\",\"y\":\"d/y\",\"batch_size\":16,\"epochs\":%d,\"validation_split\":0.1},\"seed\":3}";
-
-static void put_data(struct rig *r)
-{
-    float x[ROWS * 4], y[ROWS];
-
-    for (int i = 0; i < ROWS * 4; i++)
-        x[i] = (float)sin(i * 0.37);
-    for (int i = 0; i < ROWS; i++)
-        y[i] = x[4 * i] * x[4 * i + 1];
-    CHECK_INT(rig_put_floats(r, "/api/v1/datasets/d/x", x, 2, (int64_t[]){ROWS, 4}), 201);
-    CHECK_INT(rig_put_floats(r, "/api/v1/datasets/d/y", y, 2, (int64_t[]){ROWS, 1}), 201);
-}
 
 static int64_t post(struct rig *r, const char *document)
 {
@@ -96,7 +83,7 @@ TEST(a_running_training_is_profiled_and_ends_with_the_bits_of_an_undisturbed_one
     char *calm, *asked;
 
     rig_open(&r, true, "--threads=2", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     CHECK_TEXT(rig_wait(&r, post_fit(&r, "calm", LONG)), "done");
     calm = answers(&r, "calm");
     int64_t id = post_fit(&r, "asked", LONG);
@@ -128,7 +115,7 @@ TEST(jobs_of_every_type_that_are_over_are_profiled_as_json_and_as_a_table)
     struct rig r;
 
     rig_open(&r, true, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     CHECK_TEXT(rig_wait(&r, post_fit(&r, "m", 1)), "done");
     for (int i = 0; i < 2; i++)
         CHECK_TEXT(rig_wait(&r, post(&r, later[i])), "done");
@@ -153,7 +140,7 @@ TEST(what_cannot_be_profiled_is_refused_in_words)
     struct rig r;
 
     rig_open(&r, false, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     (void)post_fit(&r, "m", 1);
     CHECK_INT(rig_get(&r, "/api/v1/jobs/1/profile"), 503);
     rig_reopen(&r, true);
@@ -208,7 +195,7 @@ TEST(one_errand_is_under_way_at_a_time_and_its_outcome_comes_back)
     sem_init(&g.begun, 0, 0);
     sem_init(&g.go, 0, 0);
     rig_open(&r, true, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     CHECK_TEXT(rig_wait(&r, post_fit(&r, "m", 1)), "done");
     pthread_create(&thread, NULL, ask, &g);
     sem_wait(&g.begun);
@@ -231,7 +218,7 @@ TEST(an_errand_that_the_lane_does_not_come_to_is_not_run)
     struct problem problem;
 
     rig_open(&r, true, "--threads=1", NULL);
-    put_data(&r);
+    rig_put_curve(&r, ROWS);
     int64_t id = post_fit(&r, "m", 100000);
     wait_running(&r, id);
     CHECK_INT(lanes_errand(r.server.lanes, id, 0, pass_gate, &g, &problem), ST_BUSY);
