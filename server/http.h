@@ -19,7 +19,7 @@ struct server;
 enum status http_start(struct server *s, struct http **ret, struct problem *problem);
 const char *http_url(const struct http *h); /* "http://127.0.0.1:8501", with the port that was bound */
 const char *http_library(void);             /* version of libmicrohttpd */
-void http_sweep(struct http *h);            /* closes connections whose time for a header is over */
+void http_sweep(struct http *h);            /* closes connections whose time is over or whose client left amid its body */
 /* Takes no new connection, answers what is under way, ends. NULL is fine. */
 void http_stop(struct http *h);
 
