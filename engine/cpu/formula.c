@@ -4,6 +4,7 @@
  *    correction) is worked out once per run.
  *  - Float32 inputs of the output's shape are read where they lie; others are converted or stretched block by block.
  *  - Short idioms become one instruction: a b + c, a + (b - a) k, c - a / b, sqrt(a) + b.
+ *  - Outputs of bfloat16 are computed in a slot and rounded into their place.
  *  - Results live in slots that are reused after their last reader; an output is computed where it lies unless an input that
  *    may lie in the same memory is still to be read. */
 #include "engine/cpu/formula.h"
@@ -15,7 +16,7 @@ enum { PLACE_IN = 128, PLACE_OUT = 144 }; /* before the number of slots is known
 
 struct formula_program {
     int64_t n;
-    int n_code, n_scalar_code, n_slots, block;
+    int n_code, n_scalar_code, n_slots, block, out_bytes;
     int n_constants, n_scalar_in, n_direct_in, n_direct_out, n_inputs;
     int guard; /* scalar that must not be 0, or NONE */
     struct formula_code code[2 * MAX_TERMS + MAX_FORMULA_OUT], scalar_code[MAX_TERMS];
@@ -196,7 +197,7 @@ static void place_outputs(struct compiler *c, const uint32_t *same)
 {
     for (int o = 0; o < c->f->n_out; o++) {
         int t = c->out_term[o];
-        bool free = !c->uniform[t] && !c->direct[t] && c->f->terms[t].code != TERM_IN;
+        bool free = c->f->type == F32 && !c->uniform[t] && !c->direct[t] && c->f->terms[t].code != TERM_IN;
 
         for (int k = 0; k < c->f->n_terms; k++)
             if (c->f->terms[k].code == TERM_IN && c->needed[k] && !c->uniform[k] && same[o] >> c->f->terms[k].a & 1 &&
@@ -334,7 +335,7 @@ static void store_outputs(struct compiler *c)
 {
     for (int o = 0; o < c->f->n_out; o++) {
         int t = c->out_term[o];
-        struct formula_code k = {.code = CODE_STORE, .to = (uint8_t)(PLACE_OUT + o)};
+        struct formula_code k = {.code = c->f->type == BF16 ? CODE_NARROW : CODE_STORE, .to = (uint8_t)(PLACE_OUT + o)};
 
         if (c->direct[t] && c->place[t] == PLACE_OUT + o)
             continue;
@@ -377,6 +378,7 @@ struct formula_program *formula_compile(const struct formula *f, const struct va
     struct compiler c = {.f = f, .p = p, .in = in, .shape = out};
 
     p->n = shape_count(out);
+    p->out_bytes = (int)dtype_bytes((enum dtype)f->type);
     p->guard = NONE;
     for (int o = 0; o < f->n_out; o++)
         c.out_term[o] = f->out[o];
@@ -444,6 +446,7 @@ void formula_run(const struct device *d, const struct formula_program *p, void *
     r.n_code = p->n_code;
     r.n_slots = p->n_slots;
     r.block = p->block;
+    r.out_bytes = p->out_bytes;
     r.n_direct_in = p->n_direct_in;
     r.n_direct_out = p->n_direct_out;
     r.inputs = p->inputs;

@@ -8,7 +8,7 @@ struct formula_program;
 
 /* in, out: the values' descriptions; same[o]: bits of the inputs that may lie where output o lies. guard_of[o]: the input that
  * is the leaf which output o overwrites, or -1; where every output is select(scalar, new, that input), nothing is computed
- * when the scalar is 0. The outputs are float32 of n elements. */
+ * when the scalar is 0. The outputs are of f->type and have n elements. */
 struct formula_program *formula_compile(const struct formula *f, const struct value *const *in, const struct shape *out,
                                         const uint32_t *same, const int *guard_of);
 struct formula_program *formula_free(struct formula_program *p);

@@ -13,6 +13,10 @@
 #define KERNELS_ONEDNN(X)
 #endif
 #define KERNELS(X)            \
+    X(widen_matmul)           \
+    X(widen_conv)             \
+    X(widen_conv_dx)          \
+    X(widen_conv_dw)          \
     X(conv_winograd)          \
     X(conv_dx_winograd)       \
     X(conv_dw_winograd)       \

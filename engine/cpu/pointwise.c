@@ -26,8 +26,8 @@ static KERNEL_PREPARE(pointwise_prepare)
 
     (void)scratch;
     for (int o = 0; o < n->n_out; o++)
-        if (values[n->out[o]].type != F32 || count_of(values, n->out[o]) != count_of(values, n->out[0]))
-            return fail(problem, ST_UNSUPPORTED, "", "an output that is not float32");
+        if (values[n->out[o]].type != (enum dtype)f->type || count_of(values, n->out[o]) != count_of(values, n->out[0]))
+            return fail(problem, ST_UNSUPPORTED, "", "outputs of several types or sizes");
     for (int i = 0; i < f->n_in; i++)
         in[i] = &values[n->in[i]];
     for (int o = 0; o < f->n_out; o++) {

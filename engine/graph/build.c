@@ -81,8 +81,29 @@ value_id build_fail(struct build *b, enum status s, const char *format, ...)
     return 0;
 }
 
+static bool any_bfloat(const struct build *b, const value_id *in, int n_in)
+{
+    for (int i = 0; i < n_in; i++)
+        if (in[i] && value_of(b, in[i])->type == BF16)
+            return true;
+    return false;
+}
+
+/* The inputs with bfloat16 widened; in the graph's arena. */
+static const value_id *widened(struct build *b, const value_id *in, int n_in)
+{
+    value_id *wide = ARENA_ARRAY(b->graph->mem, value_id, n_in);
+
+    for (int i = 0; i < n_in; i++)
+        wide[i] = in[i] && value_of(b, in[i])->type == BF16 ? emit_cast(b, in[i], F32) : in[i];
+    return wide;
+}
+
 value_id emit(struct build *b, const struct op *op, const void *attr, const value_id *in, int n_in, int n_out)
 {
+    if (!(op->flags & OP_BFLOAT) && any_bfloat(b, in, n_in))
+        in = widened(b, in, n_in);
+
     struct graph *g = b->graph;
     struct node n = {.op = op, .attr = attr, .origin = b->origin, .in = in, .n_in = (uint16_t)n_in, .n_out = (uint16_t)n_out};
     value_id base = 0;
@@ -125,6 +146,9 @@ value_id build_out(const struct build *b, value_id first, int i)
 void emit_effect(struct build *b, const struct op *op, const void *attr, const value_id *in, int n_in, const value_id *out,
                  int n_out)
 {
+    if (!(op->flags & OP_BFLOAT) && any_bfloat(b, in, n_in))
+        in = widened(b, in, n_in);
+
     struct node n = {
         .op = op, .attr = attr, .origin = b->origin, .in = in, .out = out, .n_in = (uint16_t)n_in, .n_out = (uint16_t)n_out};
 

@@ -61,9 +61,11 @@ struct tuple tuple_make(struct build *b, int n, const value_id *v, const value_i
 void penalty_add(struct build *b, value_id scalar);
 
 /* The two constructors of engine/ops/ops.h that the reverse sweep itself needs: its start, and the sum of several uses.
- * Declared here because engine/graph does not include engine/ops. */
+ * Declared here because the builder does not include engine/ops. */
 value_id emit_fill(struct build *b, const struct shape *shape, float value);
 value_id emit_add(struct build *b, value_id x, value_id y);
+/* And the one that emit() needs: see OP_BFLOAT. */
+value_id emit_cast(struct build *b, value_id x, enum dtype type);
 
 /* Reverse sweep from the scalar `loss`: dwrt[i] becomes d loss / d wrt[i], 0 where loss does not depend on it.
  * Gradients of several uses are added in reverse program order. ST_UNSUPPORTED if an op on the way has no gradient. */

@@ -374,7 +374,7 @@ void formula_inline(struct formula *f, const struct formula *inner, const term *
 
 void formula_trim(struct formula *f, int kept[MAX_FORMULA_IN])
 {
-    struct formula r = {.n_out = f->n_out, .full = f->full};
+    struct formula r = {.n_out = f->n_out, .type = f->type, .full = f->full};
     bool needed[MAX_TERMS] = {false};
     term map[MAX_TERMS] = {0};
 

@@ -64,6 +64,7 @@ enum term_code {
 
 struct formula {
     uint8_t n_in, n_terms, n_out;
+    uint8_t type; /* enum dtype that the outputs are stored in: F32 (0) or BF16; terms are float32 all the same */
     bool full;
     term out[MAX_FORMULA_OUT];
     struct formula_term {

@@ -23,7 +23,8 @@ enum op_flag {
         1, /* out[0] may lie in the memory of an input of the same bytes (any input for which op.shares says so, else in[0]) */
     OP_EFFECT = 2, /* writes leaves (its outputs are leaves); never removed, never reordered */
     OP_RANDOM = 4, /* reads seed and step */
-    OP_VIEW = 8    /* out[0] is in[0] under another shape: no kernel runs */
+    OP_VIEW = 8,   /* out[0] is in[0] under another shape: no kernel runs */
+    OP_BFLOAT = 16 /* takes bfloat16 as it is; emit() widens the inputs of every other op to float32 */
 };
 
 struct op {

@@ -5,6 +5,8 @@
  *     3  a formula read by one other formula of the same shape becomes part of it (also of an update)
  *     4  a fill, or a view of one, read by a formula becomes a constant there
  *     5  an expand read by a formula goes: formulas broadcast by themselves; an expand of a fill is a larger fill
+ *     6  a cast between float32 and bfloat16 becomes a formula, for rule 3. Values inside of a formula are float32, so what was
+ *        to be rounded between two of them no longer is, unless it is kept. A formula that gives its input back goes
  *
  * Value ids stay what they are, since callers hold them; only nodes are renumbered. A value that lost its node is left with
  * producer 0. Rules 2, 3 and 5 make a node read later what another node read earlier. That is the same value unless it lies in
@@ -14,7 +16,8 @@
 #include <assert.h>
 #include <string.h>
 
-#include "engine/ops/ops.h" /* the attributes of transpose, fill and expand */
+#include "engine/ops/all.h"
+#include "engine/ops/ops.h" /* the attributes of transpose, fill, expand and cast */
 
 struct write { /* by a node into memory that is no temporary */
     uint32_t node;
@@ -312,6 +315,8 @@ static bool inner_formula(const struct rewrite *r, uint32_t i, value_id v, uint3
         return false;
     if (!shape_known(&y->shape) || !shape_equal(&y->shape, &g->values[n->out[0]].shape))
         return false;
+    if (y->type == BF16 && g->values[n->out[0]].keep) /* who reads it from outside sees that it is rounded */
+        return false;
     *inner = *(const struct formula *)p->attr;
     return true;
 }
@@ -338,6 +343,7 @@ static bool join(const struct rewrite *r, uint32_t i, value_id v, uint32_t from,
             terms[k] = y;
     }
     formula_inline(&j->f, outer, terms, outs);
+    j->f.type = outer->type;
     for (int k = 0; k < outer->n_out; k++)
         f_out(&j->f, outs[k]);
     if (j->f.full)
@@ -349,6 +355,33 @@ static bool join(const struct rewrite *r, uint32_t i, value_id v, uint32_t from,
             return false;
     }
     return j->f.n_in == 0 || shape_equal(&shape, &g->values[n->out[0]].shape);
+}
+
+static void cast_node(struct rewrite *r, uint32_t i)
+{
+    struct node *n = &r->g->nodes[i];
+    enum dtype from = r->g->values[n->in[0]].type, to = r->g->values[n->out[0]].type;
+
+    if ((from != BF16 || to != F32) && (from != F32 || to != BF16))
+        return;
+    struct formula *f = ARENA_NEW(r->g->mem, struct formula);
+
+    f_out(f, f_in(f));
+    f->type = (uint8_t)to;
+    n->op = &op_pointwise;
+    n->attr = f;
+}
+
+/* A formula that says no more than its input, in the same type and shape. */
+static bool says_nothing(const struct graph *g, const struct node *n)
+{
+    const struct formula *f = n->attr;
+    const struct value *x, *y = &g->values[n->out[0]];
+
+    if (!is_op(n, "pointwise") || f->n_out != 1 || f->n_in != 1 || f->terms[f->out[0]].code != TERM_IN)
+        return false;
+    x = &g->values[n->in[0]];
+    return x->type == y->type && shape_equal(&x->shape, &y->shape) && !y->keep;
 }
 
 /* A formula without inputs is a fill. */
@@ -382,7 +415,8 @@ static bool take_in(struct rewrite *r, uint32_t i, value_id v)
     if (j.f.n_in == 0) {
         const struct formula_term *t = &j.f.terms[j.f.out[0]];
 
-        if (!is_op(&g->nodes[from], "fill") || j.f.n_out != 1 || t->code != TERM_CONST || (g->nodes[i].op->flags & OP_EFFECT))
+        if (!is_op(&g->nodes[from], "fill") || j.f.n_out != 1 || g->values[g->nodes[i].out[0]].type != F32 ||
+            t->code != TERM_CONST || (g->nodes[i].op->flags & OP_EFFECT))
             return false;
         make_fill(r, i, g->nodes[from].op, t->constant);
     } else {
@@ -464,10 +498,18 @@ void graph_rewrite(struct graph *g)
     }
     drop_all_unread(&r);
     for (uint32_t i = 1; i < g->n_nodes; i++) {
-        if (!dead[i] && is_formula(&g->nodes[i]))
+        if (dead[i])
+            continue;
+        follow_replaced(&r, i);
+        if (is_op(&g->nodes[i], "cast"))
+            cast_node(&r, i);
+        if (is_formula(&g->nodes[i])) {
             fuse_into(&r, i);
-        else if (!dead[i] && is_op(&g->nodes[i], "expand"))
+            if (says_nothing(g, &g->nodes[i]))
+                replace_value(&r, i, g->nodes[i].out[0], g->nodes[i].in[0]);
+        } else if (is_op(&g->nodes[i], "expand")) {
             expand_node(&r, i);
+        }
     }
     drop_all_unread(&r);
     renumber(&r);

@@ -16,6 +16,7 @@ struct layer {
     const char *name; /* as in the model; nested models prefix theirs: "inner/dense_1" */
     const void *config;
     bool trainable;
+    enum dtype compute; /* what its inputs are cast to and its outputs are of: F32, or BF16 for Keras' mixed_bfloat16 */
 };
 
 struct layer_type {

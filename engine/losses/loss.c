@@ -152,7 +152,14 @@ bool pair_fits(struct build *b, value_id *y, value_id *p)
     return false;
 }
 
-/* The node that made v, looking through reshapes that keep the last axis (or any, for pointwise nodes); NULL for a leaf. */
+static bool is_rounding(const struct build *b, const struct node *n)
+{
+    return strcmp(n->op->name, "cast") == 0 && value_of(b, n->in[0])->type != value_of(b, n->out[0])->type &&
+           (value_of(b, n->in[0])->type == BF16 || value_of(b, n->out[0])->type == BF16);
+}
+
+/* The node that made v, looking through casts from and to bfloat16 and through reshapes that keep the last axis (or any, for
+ * pointwise nodes); NULL for a leaf. */
 static const struct node *maker(const struct build *b, value_id v, bool any_view)
 {
     for (;;) {
@@ -162,7 +169,7 @@ static const struct node *maker(const struct build *b, value_id v, bool any_view
         if (x->at != AT_TEMP || x->producer == 0)
             return NULL;
         n = &b->graph->nodes[x->producer];
-        if (!(n->op->flags & OP_VIEW))
+        if (!(n->op->flags & OP_VIEW) && !is_rounding(b, n))
             return n->out[0] == v ? n : NULL;
         if (!any_view && last_dim(b, n->in[0]) != last_dim(b, v))
             return NULL;

@@ -79,6 +79,19 @@ enum status canon_shape(struct canon *c, const struct json *j, const char *point
     return ST_OK;
 }
 
+/* "float32", or the name of a policy object; NULL for anything else. */
+static const char *policy_name(const struct json *j)
+{
+    return json_type(j) == JSON_OBJECT ? json_text(json_get(json_get(j, "config"), "name")) : json_text(j);
+}
+
+static bool is_mixed(const struct json *dtype)
+{
+    const char *name = policy_name(dtype);
+
+    return name && !strcmp(name, "mixed_bfloat16");
+}
+
 enum status canon_dtype(struct canon *c, const struct json *j, const char *pointer, const char *preset, bool is_input,
                         const char **ret)
 {
@@ -88,17 +101,18 @@ enum status canon_dtype(struct canon *c, const struct json *j, const char *point
         *ret = preset;
         return ST_OK;
     }
-    const char *name = json_text(j);
-    if (json_type(j) == JSON_OBJECT) {
-        const struct json *config = json_get(j, "config");
-        name = json_text(json_get(config, "name"));
-    }
+    const char *name = policy_name(j);
     if (!name)
         return fail(c->problem, ST_INVALID, pointer, "a dtype is a name like \"float32\" or a DTypePolicy, here is %s",
                     json_type_name(json_type(j)));
+    if (is_input && is_mixed(j)) { /* of the layer that reads it: data is float32 */
+        *ret = "float32";
+        return ST_OK;
+    }
     bool known = dtype_find(name, &type);
-    if (!is_input && strcmp(name, "float32") != 0)
-        return fail(c->problem, ST_UNSUPPORTED, pointer, "computing in dtype \"%s\" is not built yet, only float32", name);
+    if (!is_input && strcmp(name, "float32") != 0 && !is_mixed(j))
+        return fail(c->problem, ST_UNSUPPORTED, pointer,
+                    "computing in dtype \"%s\" is not built yet, only float32 and mixed_bfloat16", name);
     if (is_input && (!known || type == F16 || type == BF16))
         return fail(c->problem, ST_UNSUPPORTED, pointer, "inputs of dtype \"%s\" are not built yet", name);
     *ret = arena_text(c->mem, name);
@@ -541,7 +555,7 @@ enum status canon_layer(struct canon *c, const char **class_name, struct json *c
     const char *type;
     TRY(canon_dtype(c, dtype, arena_print(c->mem, "%s/dtype", pointer), "float32",
                     names_input || (!fits(c, K3) && !strcmp(class, "Embedding")), &type));
-    json_put(config, "dtype", json_new_text("float32"));
+    json_put(config, "dtype", json_new_text(is_mixed(dtype) ? "mixed_bfloat16" : "float32"));
 
     static const char *const hints[] = {"batch_input_shape", "batch_shape", "input_shape", "input_dtype", "input_length"};
     for (size_t i = 0; i < COUNT(hints); i++)

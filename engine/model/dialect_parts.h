@@ -87,7 +87,7 @@ enum status canon_input_hint(struct canon *c, const char *class_name, const stru
                              struct json **shape, const char **dtype);
 /* A batch shape as an array whose first element is null; a lone number counts as one axis behind the batch. */
 enum status canon_shape(struct canon *c, const struct json *j, const char *pointer, struct json **ret);
-/* Type name of "float32", {"class_name": "DTypePolicy", ...}; NULL and null give `preset`. Only float32 computes; inputs may be any type. */
+/* Type name of "float32", {"class_name": "DTypePolicy", ...}; NULL and null give `preset`. float32 and mixed_bfloat16 compute; inputs may be any type. */
 enum status canon_dtype(struct canon *c, const struct json *j, const char *pointer, const char *preset, bool is_input,
                         const char **ret);
 

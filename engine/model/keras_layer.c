@@ -145,7 +145,10 @@ enum status layer_read(struct json *entry, const char *name, struct arena *mem, 
         reword(problem, at, keys, name);
         return s;
     }
-    *ret = (struct layer){.type = type, .name = name, .config = into, .trainable = trainable};
+    const char *policy = json_text(json_get(config, "dtype"));
+    enum dtype compute = policy && !strcmp(policy, "mixed_bfloat16") ? BF16 : F32;
+
+    *ret = (struct layer){.type = type, .name = name, .config = into, .trainable = trainable, .compute = compute};
     return ST_OK;
 }
 

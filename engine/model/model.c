@@ -91,6 +91,29 @@ static enum status build_problem(const struct build *b, struct problem *problem)
     return problem->status;
 }
 
+/* Floats of t in another float type; t itself where nothing changes. Masks stay: they are 0 and 1 in any type. */
+static struct tuple cast_floats(struct build *b, const struct tuple *t, enum dtype type)
+{
+    value_id *v = ARENA_ARRAY(b->graph->mem, value_id, t->n ? t->n : 1);
+
+    for (int i = 0; i < t->n; i++) {
+        enum dtype from = value_of(b, t->v[i])->type;
+
+        v[i] = from == F32 || from == BF16 ? emit_cast(b, t->v[i], type) : t->v[i];
+    }
+    return (struct tuple){.n = t->n, .v = v, .mask = t->mask};
+}
+
+/* Keras' dtype policy: the layer gets and gives its compute type, its weights stay float32. */
+static struct tuple call_layer(struct build *b, const struct layer *l, const struct tuple *in)
+{
+    struct tuple args = cast_floats(b, in, l->compute), made = {0};
+
+    if (!build_failed(b))
+        made = l->type->call(b, l, &args);
+    return build_failed(b) ? made : cast_floats(b, &made, l->compute);
+}
+
 enum status model_build(const struct model *m, struct build *b, const struct tuple *in, struct tuple *out,
                         struct problem *problem)
 {
@@ -111,7 +134,7 @@ enum status model_build(const struct model *m, struct build *b, const struct tup
         b->origin = l->name;
         struct tuple args = gather(b, m, &m->calls[i], in, made);
         if (!build_failed(b))
-            made[i] = l->type->call(b, l, &args);
+            made[i] = call_layer(b, l, &args);
     }
     if (build_failed(b))
         return build_problem(b, problem);
@@ -119,6 +142,8 @@ enum status model_build(const struct model *m, struct build *b, const struct tup
     struct model_call last = {.n_in = m->n_outputs, .in = m->outputs};
     b->origin = m->name;
     *out = gather(b, m, &last, in, made);
+    if (!build_failed(b)) /* losses, metrics and who asks for predictions get float32 */
+        *out = cast_floats(b, out, F32);
     if (build_failed(b))
         return build_problem(b, problem);
     if (b->weights)

@@ -4,6 +4,8 @@
  *   dx[n,h,w,c] = sum of dy[n,i,j,f] k[p,q,c,f] over all (i,j,p,q,f) that read x[n,h,w,c]
  *   dk[p,q,c,f] = sum_{n,i,j} x[n, ...] dy[n,i,j,f]
  *
+ * Of bfloat16 images the kernel is rounded to bfloat16 too; y and dx are bfloat16, dk and the bias with its gradient float32.
+ *
  * s stride, d dilation, b padding before, g the group of f, c' = channels / groups. Paddings are worked out once, when the node
  * is made: backends only read them. */
 #include "engine/ops/ops.h"
@@ -51,8 +53,9 @@ static enum status conv_infer(const struct node *n, const struct value *in, stru
         return no_fit(problem,
                       "a convolution needs images (batch, height, width, channels) and a kernel of rank 4, not %s and %s",
                       shape_text(x).s, shape_text(k).s);
-    if (in[0].type != F32 || in[1].type != F32)
-        return no_fit(problem, "a convolution needs float32, not %s and %s", dtype_name(in[0].type), dtype_name(in[1].type));
+    if (in[0].type != in[1].type || (in[0].type != F32 && in[0].type != BF16))
+        return no_fit(problem, "a convolution needs float32, or bfloat16 on both sides, not %s and %s", dtype_name(in[0].type),
+                      dtype_name(in[1].type));
     if (x->dim[3] != -1 && x->dim[3] % how->groups != 0)
         return no_fit(problem, "%lld channels of the input %s cannot be divided into %lld groups", (long long)x->dim[3],
                       shape_text(x).s, (long long)how->groups);
@@ -66,7 +69,7 @@ static enum status conv_infer(const struct node *n, const struct value *in, stru
         return no_fit(problem, "the bias %s does not fit %lld filters", shape_text(&in[2].shape).s, (long long)k->dim[3]);
     out->shape =
         SHAPE(x->dim[0], output_size(x->dim[1], k->dim[0], how, 0), output_size(x->dim[2], k->dim[1], how, 1), k->dim[3]);
-    out->type = F32;
+    out->type = in[0].type;
     return ST_OK;
 }
 
@@ -120,6 +123,9 @@ static double conv_at(const struct geometry *g, const float *x, const float *k, 
 
 static void conv_reference(const struct kernel_call *c)
 {
+    if (reference_widened(c, conv_reference))
+        return;
+
     struct geometry g = geometry_of(c->node->attr, &IN_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape, &OUT_VALUE(c, 0)->shape);
     const float *bias = c->in[2];
     float *y = c->out[0];
@@ -161,6 +167,9 @@ static double conv_dx_at(const struct geometry *g, const float *dy, const float 
 
 static void conv_dx_reference(const struct kernel_call *c)
 {
+    if (reference_widened(c, conv_dx_reference))
+        return;
+
     struct geometry g = geometry_of(c->node->attr, &OUT_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape, &IN_VALUE(c, 0)->shape);
     float *dx = c->out[0];
 
@@ -190,6 +199,9 @@ static double conv_dw_at(const struct geometry *g, const float *x, const float *
 
 static void conv_dw_reference(const struct kernel_call *c)
 {
+    if (reference_widened(c, conv_dw_reference))
+        return;
+
     struct geometry g = geometry_of(c->node->attr, &IN_VALUE(c, 0)->shape, &OUT_VALUE(c, 0)->shape, &IN_VALUE(c, 1)->shape);
     const float *dy = c->in[1];
     float *dw = c->out[0];
@@ -212,9 +224,9 @@ static enum status conv_dx_infer(const struct node *n, const struct value *in, s
 {
     const struct conv_grad *how = n->attr;
 
-    (void)in, (void)problem;
+    (void)problem;
     out->shape = how->shape;
-    out->type = F32;
+    out->type = in[0].type;
     return ST_OK;
 }
 
@@ -235,15 +247,16 @@ static enum status conv_dw_infer(const struct node *n, const struct value *in, s
 static void conv_grad(struct build *b, const struct node *n, const value_id *dout, const bool *need, value_id *din)
 {
     struct conv_grad how = {.how = *(const struct conv *)n->attr};
+    value_id dy = emit_cast(b, dout[0], value_of(b, n->in[0])->type);
     bool bias = n->in[2] && need[2];
 
     if (need[0]) {
         how.shape = shape_of(b, n->in[0]);
-        din[0] = emit(b, &op_conv_dx, &how, (value_id[]){dout[0], n->in[1]}, 2, 1);
+        din[0] = emit(b, &op_conv_dx, &how, (value_id[]){dy, n->in[1]}, 2, 1);
     }
     if (need[1]) {
         how.shape = shape_of(b, n->in[1]);
-        din[1] = emit(b, &op_conv_dw, &how, (value_id[]){n->in[0], dout[0]}, 2, bias ? 2 : 1);
+        din[1] = emit(b, &op_conv_dw, &how, (value_id[]){n->in[0], dy}, 2, bias ? 2 : 1);
         din[2] = bias ? build_out(b, din[1], 1) : 0;
     } else if (bias) {
         din[2] = emit_reduce(b, dout[0], REDUCE_SUM, 7, false);
@@ -279,6 +292,7 @@ value_id emit_conv(struct build *b, value_id x, value_id kernel, value_id bias, 
 
     if (!x || !kernel)
         return 0;
+    kernel = emit_cast(b, kernel, value_of(b, x)->type);
     for (int axis = 0; axis < 2; axis++) /* the bounds keep products of two within int64 */
         if (how.stride[axis] < 1 || how.dilation[axis] < 1 || how.stride[axis] > INT32_MAX || how.dilation[axis] > INT32_MAX)
             return build_fail(b, ST_INVALID, "strides %s and dilations %s must be from 1 to %d",
@@ -305,6 +319,7 @@ value_id emit_conv(struct build *b, value_id x, value_id kernel, value_id bias, 
 
 const struct op op_conv = {
     .name = "conv",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct conv),
     .infer = conv_infer,
     .grad = conv_grad,
@@ -314,6 +329,7 @@ const struct op op_conv = {
 
 const struct op op_conv_dx = {
     .name = "conv_dx",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct conv_grad),
     .infer = conv_dx_infer,
     .reference = conv_dx_reference,
@@ -322,6 +338,7 @@ const struct op op_conv_dx = {
 
 const struct op op_conv_dw = {
     .name = "conv_dw",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct conv_grad),
     .infer = conv_dw_infer,
     .reference = conv_dw_reference,

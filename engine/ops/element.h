@@ -79,6 +79,12 @@ static inline uint16_t bfloat_of_float(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+struct kernel_call;
+
+/* For references that read and write float32 alone: where bfloat16 is among the inputs or outputs, runs `reference` on converted
+ * copies and returns true. */
+bool reference_widened(const struct kernel_call *c, void (*reference)(const struct kernel_call *));
+
 static inline double element(const void *p, enum dtype t, int64_t i)
 {
     switch (t) {

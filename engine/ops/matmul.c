@@ -3,6 +3,8 @@
  *   y = op(x) op(w) + bias
  *   dx = dy op(w)^T    dw = op(x)^T dy    dbias = sum of the rows of dy
  *
+ * Factors of bfloat16 give bfloat16, except that gradients of weights are float32: the weights are.
+ *
  * Products against one shared w are collapsed to two matrices when they are built, so that backends see one large product and
  * the gradient of w is one product too. */
 #include "engine/ops/ops.h"
@@ -31,8 +33,9 @@ static enum status matmul_infer(const struct node *n, const struct value *in, st
     if (x->rank < 2 || w->rank < 2 || (w->rank > 2 && w->rank != x->rank))
         return no_fit(problem, "a matrix product needs matrices, or batches of equal rank, not %s and %s", shape_text(x).s,
                       shape_text(w).s);
-    if (in[0].type != F32 || in[1].type != F32)
-        return no_fit(problem, "a matrix product needs float32, not %s and %s", dtype_name(in[0].type), dtype_name(in[1].type));
+    if (in[0].type != in[1].type || (in[0].type != F32 && in[0].type != BF16))
+        return no_fit(problem, "a matrix product needs float32, or bfloat16 on both sides, not %s and %s",
+                      dtype_name(in[0].type), dtype_name(in[1].type));
     if (!dims_agree(columns_after(x, tx), rows_after(w, tw)))
         return no_fit(problem, "the weights %s%s take %lld features, the input %s%s has %lld", shape_text(w).s,
                       tw ? " transposed" : "", (long long)rows_after(w, tw), shape_text(x).s, tx ? " transposed" : "",
@@ -51,7 +54,7 @@ static enum status matmul_infer(const struct node *n, const struct value *in, st
             return no_fit(problem, "the bias %s does not fit the product %s", shape_text(bias).s, shape_text(&y).s);
     }
     out->shape = y;
-    out->type = F32;
+    out->type = how->flags & MATMUL_FLOAT ? F32 : in[0].type;
     return ST_OK;
 }
 
@@ -59,7 +62,7 @@ static void matmul_grad(struct build *b, const struct node *n, const value_id *d
 {
     unsigned flags = ((const struct matmul *)n->attr)->flags;
     bool tx = flags & MATMUL_TX, tw = flags & MATMUL_TW;
-    value_id x = n->in[0], w = n->in[1], dy = dout[0];
+    value_id x = n->in[0], w = n->in[1], dy = emit_cast(b, dout[0], value_of(b, x)->type);
     int rank = shape_of(b, x).rank;
     bool shared = shape_of(b, w).rank < rank;
 
@@ -75,17 +78,21 @@ static void matmul_grad(struct build *b, const struct node *n, const value_id *d
         din[0] = emit_transpose(b, emit_matmul(b, dy, w, tw ? 0 : MATMUL_TW), axis);
     }
     if (need[1]) {
-        value_id dw = tw ? emit_matmul(b, dy, x, MATMUL_TX | (tx ? MATMUL_TW : 0)) : emit_matmul(b, x, dy, tx ? 0 : MATMUL_TX);
+        value_id dw = tw ? emit_matmul(b, dy, x, MATMUL_FLOAT | MATMUL_TX | (tx ? MATMUL_TW : 0))
+                         : emit_matmul(b, x, dy, MATMUL_FLOAT | (tx ? 0 : MATMUL_TX));
         struct shape shape = shape_of(b, w);
 
         din[1] = emit_sum_to(b, dw, &shape);
     }
     if (n->n_in > 2 && need[2])
-        din[2] = emit_reduce(b, dy, REDUCE_SUM, (1u << (shape_of(b, dy).rank - 1)) - 1, false);
+        din[2] = emit_reduce(b, dout[0], REDUCE_SUM, (1u << (shape_of(b, dy).rank - 1)) - 1, false);
 }
 
 static void matmul_reference(const struct kernel_call *c)
 {
+    if (reference_widened(c, matmul_reference))
+        return;
+
     const struct matmul *how = c->node->attr;
     const struct shape *xs = &IN_VALUE(c, 0)->shape, *ws = &IN_VALUE(c, 1)->shape, *ys = &OUT_VALUE(c, 0)->shape;
     bool tx = how->flags & MATMUL_TX, tw = how->flags & MATMUL_TW;
@@ -125,6 +132,10 @@ value_id emit_matmul_bias(struct build *b, value_id x, value_id w, value_id bias
 
     if (!x || !w)
         return 0;
+    if (value_of(b, x)->type == BF16 || value_of(b, w)->type == BF16) {
+        x = emit_cast(b, x, BF16);
+        w = emit_cast(b, w, BF16);
+    }
     if (ws.rank != 2 || (flags & MATMUL_TX) || xs.rank == 2 || xs.rank == 0)
         return emit(b, &op_matmul, &how, (value_id[]){x, w, bias}, bias ? 3 : 2, 1);
 
@@ -150,6 +161,7 @@ value_id emit_matmul(struct build *b, value_id x, value_id w, unsigned flags)
 
 const struct op op_matmul = {
     .name = "matmul",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct matmul),
     .infer = matmul_infer,
     .grad = matmul_grad,

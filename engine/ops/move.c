@@ -419,8 +419,8 @@ static void cast_grad(struct build *b, const struct node *n, const value_id *dou
     enum dtype from = value_of(b, n->in[0])->type;
 
     (void)need;
-    if (is_float(from) && is_float(how->type))
-        din[0] = emit_cast(b, dout[0], from);
+    if (is_float(from) && is_float(how->type)) /* of a bfloat16 value it may stay wider than the value is */
+        din[0] = from == BF16 ? dout[0] : emit_cast(b, dout[0], from);
 }
 
 static void cast_reference(const struct kernel_call *c)
@@ -486,7 +486,7 @@ value_id emit_reverse(struct build *b, value_id x, int axis)
 
 const struct op op_reshape = {
     .name = "reshape",
-    .flags = OP_VIEW,
+    .flags = OP_VIEW | OP_BFLOAT,
     .attr_size = sizeof(struct reshape),
     .infer = reshape_infer,
     .grad = reshape_grad,
@@ -494,6 +494,7 @@ const struct op op_reshape = {
 
 const struct op op_transpose = {
     .name = "transpose",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct transpose),
     .infer = transpose_infer,
     .grad = transpose_grad,
@@ -502,6 +503,7 @@ const struct op op_transpose = {
 
 const struct op op_concat = {
     .name = "concat",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct concat),
     .infer = concat_infer,
     .grad = concat_grad,
@@ -510,6 +512,7 @@ const struct op op_concat = {
 
 const struct op op_slice = {
     .name = "slice",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct slice),
     .infer = slice_infer,
     .grad = slice_grad,
@@ -519,6 +522,7 @@ const struct op op_slice = {
 
 const struct op op_pad = {
     .name = "pad",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct pad),
     .infer = pad_infer,
     .grad = pad_grad,
@@ -527,6 +531,7 @@ const struct op op_pad = {
 
 const struct op op_copy = {
     .name = "copy",
+    .flags = OP_BFLOAT,
     .infer = copy_infer,
     .grad = copy_grad,
     .reference = copy_reference,
@@ -541,6 +546,7 @@ const struct op op_store = {
 
 const struct op op_cast = {
     .name = "cast",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct cast),
     .infer = cast_infer,
     .grad = cast_grad,
@@ -549,6 +555,7 @@ const struct op op_cast = {
 
 const struct op op_reverse = {
     .name = "reverse",
+    .flags = OP_BFLOAT,
     .attr_size = sizeof(struct reverse),
     .infer = reverse_infer,
     .grad = reverse_grad,

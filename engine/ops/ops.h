@@ -9,7 +9,7 @@
 
 /* --- products (matmul.c) ----------------------------------------------------------------------------------------------- */
 
-enum matmul_flag { MATMUL_TX = 1, MATMUL_TW = 2 };
+enum matmul_flag { MATMUL_TX = 1, MATMUL_TW = 2, MATMUL_FLOAT = 4 /* y is float32 even of bfloat16 factors */ };
 struct matmul {
     unsigned flags;
 };
@@ -96,8 +96,8 @@ value_id emit_expand(struct build *b, value_id x, const struct shape *shape);  /
 
 /* --- pointwise (pointwise.c) ------------------------------------------------------------------------------------------- */
 
-/* attr of op "pointwise" is struct formula. Inputs of any type are read as float32 and broadcast (numpy); outputs are float32
- * of the broadcast shape. */
+/* attr of op "pointwise" is struct formula. Inputs of any type are read as float32 and broadcast (numpy); outputs have the
+ * broadcast shape and are float32, or bfloat16 where no input is a wider float and one is bfloat16. */
 value_id emit_formula(struct build *b, const struct formula *f, const value_id *in); /* returns out[0]; others by build_out */
 /* The same as an effect: writes outputs into existing leaves of the broadcast shape (an optimizer's step), behind b->ok. */
 void emit_update(struct build *b, const struct formula *f, const value_id *in, const value_id *out);

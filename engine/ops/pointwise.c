@@ -26,7 +26,7 @@ static enum status pointwise_infer(const struct node *n, const struct value *in,
     TRY(broadcast_inputs(n, in, &shape, problem));
     for (int i = 0; i < n->n_out; i++) {
         out[i].shape = shape;
-        out[i].type = F32;
+        out[i].type = (enum dtype)((const struct formula *)n->attr)->type;
     }
     return ST_OK;
 }
@@ -57,11 +57,14 @@ static void pointwise_reference(const struct kernel_call *c)
             in[k] = (float)element(c->in[k], IN_VALUE(c, k)->type, dot_strides(shape->rank, at, stride[k]));
         formula_value(f, in, out);
         for (int k = 0; k < f->n_out; k++)
-            ((float *)c->out[k])[i] = out[k];
+            if (f->type == BF16)
+                ((uint16_t *)c->out[k])[i] = bfloat_of_float(out[k]);
+            else
+                ((float *)c->out[k])[i] = out[k];
     }
 }
 
-/* Any input of float32: each element is read before it is written. */
+/* Any input of the output's type: each element is read before it is written. */
 static bool pointwise_shares(const struct node *n, int in)
 {
     (void)n, (void)in;
@@ -76,6 +79,18 @@ static double pointwise_flops(const struct node *n, const struct value *values)
     for (int i = 0; i < f->n_terms; i++)
         operations += f->terms[i].code != TERM_IN && f->terms[i].code != TERM_CONST;
     return (double)operations * (double)shape_count(&values[n->out[0]].shape);
+}
+
+/* With the type of the outputs as the formula has it. */
+static value_id emit_formula_as(struct build *b, const struct formula *f, const value_id *in)
+{
+    if (f->full || !f->n_out)
+        return build_fail(b, ST_UNSUPPORTED, "an element-wise formula has more than %d terms, %d inputs or %d outputs",
+                          MAX_TERMS, MAX_FORMULA_IN, MAX_FORMULA_OUT);
+    for (int i = 0; i < f->n_in; i++)
+        if (!in[i])
+            return 0;
+    return emit(b, &op_pointwise, f, in, f->n_in, f->n_out);
 }
 
 /* Gradients of the inputs with need[i], at most MAX_FORMULA_OUT of them. */
@@ -119,7 +134,11 @@ static void grad_some(struct build *b, const struct node *n, const value_id *dou
     formula_trim(&g, kept);
     for (int i = 0; i < g.n_in; i++)
         in[i] = in[kept[i]];
-    first = emit_formula(b, &g, in);
+    g.type = BF16; /* where all that they belong to is bfloat16 */
+    for (int i = 0; i < n_wanted; i++)
+        if (value_of(b, n->in[wanted[i]])->type != BF16)
+            g.type = F32;
+    first = emit_formula_as(b, &g, in);
     for (int i = 0; i < n_wanted; i++) {
         struct shape shape = shape_of(b, n->in[wanted[i]]);
 
@@ -145,13 +164,17 @@ static void pointwise_grad(struct build *b, const struct node *n, const value_id
 
 value_id emit_formula(struct build *b, const struct formula *f, const value_id *in)
 {
-    if (f->full || !f->n_out)
-        return build_fail(b, ST_UNSUPPORTED, "an element-wise formula has more than %d terms, %d inputs or %d outputs",
-                          MAX_TERMS, MAX_FORMULA_IN, MAX_FORMULA_OUT);
-    for (int i = 0; i < f->n_in; i++)
-        if (!in[i])
-            return 0;
-    return emit(b, &op_pointwise, f, in, f->n_in, f->n_out);
+    struct formula typed = *f;
+    bool narrow = false, wide = false;
+
+    for (int i = 0; i < f->n_in; i++) {
+        enum dtype t = value_of(b, in[i])->type;
+
+        narrow = narrow || t == BF16;
+        wide = wide || (is_float(t) && t != BF16);
+    }
+    typed.type = narrow && !wide ? BF16 : F32;
+    return emit_formula_as(b, &typed, in);
 }
 
 void emit_update(struct build *b, const struct formula *f, const value_id *in, const value_id *out)
@@ -282,7 +305,7 @@ value_id emit_sigmoid(struct build *b, value_id x)
 
 const struct op op_pointwise = {
     .name = "pointwise",
-    .flags = OP_IN_PLACE,
+    .flags = OP_IN_PLACE | OP_BFLOAT,
     .attr_size = sizeof(struct formula),
     .infer = pointwise_infer,
     .grad = pointwise_grad,
@@ -293,7 +316,7 @@ const struct op op_pointwise = {
 
 const struct op op_pointwise_update = {
     .name = "pointwise_update",
-    .flags = OP_EFFECT,
+    .flags = OP_EFFECT | OP_BFLOAT,
     .attr_size = sizeof(struct formula),
     .infer = update_infer,
     .reference = pointwise_reference,

@@ -23,6 +23,7 @@ static void run_code(const struct simd *simd, int code, const float *x, float *y
                             .block = FORMULA_BLOCK,
                             .n_direct_in = 1,
                             .n_direct_out = 1,
+                            .out_bytes = sizeof(float),
                             .direct_in = {x},
                             .direct_out = {y}};
 

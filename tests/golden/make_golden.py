@@ -416,6 +416,52 @@ optimizer_case("clipvalue", lambda: O.SGD(0.1, momentum=0.9, clipvalue=0.1))
 optimizer_case("weight_decay", lambda: O.Adam(0.01, weight_decay=0.1))
 
 
+def mixed_case(name, make_layers, x, loss="mse", y=None, make_optimizer=lambda: O.SGD(0.05), **more):
+    """A model whose layers, made by make_layers() in order, compute in bfloat16."""
+
+    def make():
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model = keras.Sequential([keras.Input(x.shape[1:], dtype=str(x.dtype), name="in"), *make_layers()])
+        keras.config.set_dtype_policy("float32")
+        target = numbers(*model.predict(x, verbose=0, batch_size=1000).shape, seed=9) if y is None else y
+        golden("mixed_" + name, model, x, target, loss=loss, optimizer=make_optimizer(), **more)
+
+    CASES["mixed_" + name] = make
+
+
+mixed_case("dense", lambda: [L.Dense(6, activation="relu", name="a"), L.Dense(3, name="d")], numbers(8, 5))
+mixed_case("dense_regularized", lambda: [L.Dense(6, activation="tanh", name="a", kernel_regularizer=reg.L1L2(0.01, 0.02), bias_regularizer=reg.L2(0.03),
+                                                 activity_regularizer=reg.L1(0.04)), L.Dense(3, use_bias=False, name="d")], numbers(8, 5))
+mixed_case("time", lambda: [L.Dense(6, activation="elu", name="a"), L.Activation("sigmoid", name="b"), L.Dense(3, activation="gelu", name="d")], steps)
+mixed_case("moves", lambda: [L.Reshape((4, 6), name="r"), L.Dense(4, name="a"), L.Rescaling(0.5, offset=-1.0, name="s"), L.LeakyReLU(name="k"),
+                             L.ReLU(max_value=1.5, name="m"), L.Dropout(0.0, name="o"), L.Flatten(name="f"), L.Dense(3, name="d")], numbers(4, 6, 4))
+mixed_case("conv", lambda: [L.Conv2D(5, 3, strides=(2, 3), padding="same", activation="relu", name="c"), L.ZeroPadding2D(1, name="p"),
+                            L.Conv2D(6, 2, name="e", use_bias=False), L.GlobalAveragePooling2D(name="g"), L.Dense(3, name="d")], images)
+mixed_case("pool", lambda: [L.MaxPooling2D((3, 2), strides=(2, 1), padding="same", name="p"), L.AveragePooling2D(2, name="q"), L.Flatten(name="f"),
+                            L.Dense(3, name="d")], images)
+mixed_case("norm", lambda: [L.Conv2D(5, 3, use_bias=False, name="c"), L.BatchNormalization(momentum=0.7, name="n"), L.Flatten(name="f"), L.Dense(3, name="d")], images)
+mixed_case("embedding", lambda: [L.Embedding(7, 4, name="e"), L.Flatten(name="f"), L.Dense(3, name="d")], whole(5, 6, below=7))
+mixed_case("lstm", lambda: [L.LSTM(4, return_sequences=True, name="l"), L.Dense(3, name="d")], steps)
+mixed_case("softmax", lambda: [L.Dense(7, activation="relu", name="a"), L.Dense(4, activation="softmax", name="d")], numbers(8, 5),
+           loss="categorical_crossentropy", y=hot, metrics=("accuracy",), make_optimizer=lambda: O.Adam(0.01))
+mixed_case("sigmoid", lambda: [L.Dense(7, activation="tanh", name="a"), L.Dense(4, activation="sigmoid", name="d")], numbers(8, 5),
+           loss="binary_crossentropy", y=bits, metrics=("mae",))
+mixed_case("float_end", lambda: [L.Dense(7, activation="relu", name="a"), L.Dense(4, activation="softmax", dtype="float32", name="d")], numbers(8, 5),
+           loss="sparse_categorical_crossentropy", y=classes, metrics=("accuracy",), make_optimizer=lambda: O.Adam(0.01))
+
+
+@case
+def mixed_shared():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    a, b = keras.Input((5,), name="a"), keras.Input((5,), name="b")
+    tower = L.Dense(4, activation="tanh", name="tower", kernel_regularizer=reg.L2(0.1))
+    y = L.Add(name="p")([tower(a), tower(b)])
+    y = L.Concatenate(name="m")([y, L.Multiply(name="t")([tower(a), y])])
+    model = keras.Model([a, b], L.Dense(2, name="d")(y))
+    keras.config.set_dtype_policy("float32")
+    golden("mixed_shared", model, [numbers(8, 5), numbers(8, 5, seed=1)], numbers(8, 2, seed=2))
+
+
 def main():
     for name in sys.argv[1:] or CASES:
         keras.utils.set_random_seed(11)

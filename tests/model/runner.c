@@ -72,7 +72,7 @@ struct tuple runner_layer(struct runner *r, const char *class_name, const char *
     const struct object *o = runner_object(r, &layer_catalogue, class_name, config);
     struct layer *l = ARENA_NEW(r->mem, struct layer);
 
-    *l = (struct layer){(const struct layer_type *)o->type, name, o->config, trainable};
+    *l = (struct layer){(const struct layer_type *)o->type, name, o->config, trainable, F32};
     r->b.origin = name;
     return l->type->call(&r->b, l, &in);
 }

@@ -6,7 +6,7 @@
 
 #include "tests/model/runner.h"
 
-static struct layer dense = {NULL, "inner/dense", NULL, true}, frozen = {NULL, "frozen", NULL, false};
+static struct layer dense = {NULL, "inner/dense", NULL, true, F32}, frozen = {NULL, "frozen", NULL, false, F32};
 
 TEST(trainable_weights_come_first_and_each_begins_at_an_aligned_offset)
 {
@@ -38,7 +38,7 @@ TEST(each_of_many_weights_is_found_by_its_name)
 
     for (int i = 0; i < 300; i++) {
         snprintf(names[i], sizeof names[i], "layer_%d", i);
-        many[i] = (struct layer){NULL, names[i], NULL, true};
+        many[i] = (struct layer){NULL, names[i], NULL, true, F32};
         (void)weight(&r->b, &many[i], "kernel", SHAPE(2, 3), INIT_ONES);
         (void)weight(&r->b, &many[i], "bias", SHAPE(3), INIT_ZEROS);
         CHECK(!weights_find(r->weights, names[i], "gamma"));

@@ -76,6 +76,18 @@ static void make_matmul(struct trial *t, const int64_t *p)
     output(t, emit_matmul_bias(&t->b, x, w, bias, (unsigned)p[3]));
 }
 
+/* The same with factors rounded to bfloat16 first. */
+static void make_matmul_bfloat(struct trial *t, const int64_t *p)
+{
+    int64_t m = p[0], k = p[1], n = p[2], batch = p[4];
+    bool tx = p[3] & MATMUL_TX, tw = p[3] & MATMUL_TW;
+    int64_t xr = tx ? k : m, xc = tx ? m : k;
+    value_id x = emit_cast(&t->b, feed(t, p[5] ? SHAPE(batch, xr, xc) : SHAPE(xr, xc)), BF16);
+    value_id w = feed(t, tw ? SHAPE(n, k) : SHAPE(k, n)), bias = p[6] ? feed(t, SHAPE(n)) : 0;
+
+    output(t, emit_cast(&t->b, emit_matmul_bias(&t->b, x, w, bias, (unsigned)p[3]), F32));
+}
+
 static void make_matmul_vector(struct trial *t, const int64_t *p)
 {
     output(t, emit_matmul(&t->b, feed(t, SHAPE(p[0])), feed(t, SHAPE(p[0], p[1])), 0));
@@ -88,6 +100,15 @@ static void make_conv(struct trial *t, const int64_t *p)
     value_id x = feed(t, SHAPE(p[0], p[1], p[2], p[3])), k = feed(t, SHAPE(p[4], p[5], p[3] / p[11], p[6]));
 
     output(t, emit_conv(&t->b, x, k, p[13] ? feed(t, SHAPE(p[6])) : 0, how));
+}
+
+static void make_conv_bfloat(struct trial *t, const int64_t *p)
+{
+    struct conv how = {.stride = {p[7], p[8]}, .dilation = {p[9], p[10]}, .groups = p[11], .padding = (int)p[12]};
+    value_id x = emit_cast(&t->b, feed(t, SHAPE(p[0], p[1], p[2], p[3])), BF16);
+    value_id k = feed(t, SHAPE(p[4], p[5], p[3] / p[11], p[6])), bias = p[13] ? feed(t, SHAPE(p[6])) : 0;
+
+    output(t, emit_cast(&t->b, emit_conv(&t->b, x, k, bias, how), F32));
 }
 
 /* --- pooling, normalisation -------------------------------------------------------------------------------------------- */
@@ -360,6 +381,18 @@ static void make_cast(struct trial *t, const int64_t *p)
         p[0] == F32 && (p[1] == F16 || p[1] == F64) ? range(-100, 100) : (struct filling){FILL_WHOLE, 0, 200, {0}, 0};
 
     emit_cast(&t->b, feed_with(t, (enum dtype)p[0], SHAPE(p[2]), how), (enum dtype)p[1]);
+}
+
+/* rows, columns, rows and columns of the second operand; 1: the second is float32, and so is the sum */
+static void make_bfloat(struct trial *t, const int64_t *p)
+{
+    value_id x = emit_cast(&t->b, feed(t, SHAPE(p[0], p[1])), BF16), y = feed(t, SHAPE(p[2], p[3]));
+    int axis[2] = {1, 0};
+
+    x = emit_relu(&t->b, x, 0.1, NAN, 0);
+    y = emit_add(&t->b, x, p[4] ? y : emit_cast(&t->b, y, BF16));
+    y = emit_transpose(&t->b, emit_concat(&t->b, 2, (value_id[]){y, emit_scale(&t->b, y, 3)}, 1), axis);
+    output(t, emit_cast(&t->b, emit_slice(&t->b, emit_reverse(&t->b, y, 0), 0, 1, p[1] + 1), F32));
 }
 
 static void make_cast_grad(struct trial *t, const int64_t *p)
@@ -664,6 +697,9 @@ const struct op_case op_cases[] = {
     {"matmul batches, x transposed", make_matmul, {5, 7, 9, MATMUL_TX, 3, EACH, 0}, 0},
     {"matmul batches, w transposed", make_matmul, {5, 7, 9, MATMUL_TW, 3, EACH, 0}, 0},
     {"matmul batches, both transposed", make_matmul, {5, 7, 9, MATMUL_TX | MATMUL_TW, 3, EACH, 0}, 0},
+    {"matmul bfloat16", make_matmul_bfloat, {17, 33, 5, 0, 0, ONE, 1}, SKIP_DIFFERENCES},
+    {"matmul bfloat16, transposed", make_matmul_bfloat, {17, 33, 5, MATMUL_TX | MATMUL_TW, 0, ONE, 0}, SKIP_DIFFERENCES},
+    {"matmul bfloat16, rows of batches", make_matmul_bfloat, {5, 7, 9, 0, 3, SHARED, 1}, SKIP_DIFFERENCES},
     {"matmul vector", make_matmul_vector, {17, 5}, 0},
 
     /* n, h, w, c, kh, kw, f, sh, sw, dh, dw, groups, padding, bias */
@@ -801,6 +837,11 @@ const struct op_case op_cases[] = {
     {"cast float to half", make_cast, {F32, F16, 257}, 0},
     {"cast half to float", make_cast, {F16, F32, 17}, 0},
     {"cast float to bfloat16", make_cast, {F32, BF16, 257}, 0},
+    {"cast bfloat16 to float", make_cast, {BF16, F32, 257}, 0},
+    {"bfloat16 formulas", make_bfloat, {5, 17, 5, 17, 0}, SKIP_DIFFERENCES},
+    {"bfloat16 formulas, row", make_bfloat, {5, 17, 1, 17, 0}, SKIP_DIFFERENCES},
+    {"bfloat16 formulas, float operand", make_bfloat, {3, 257, 3, 257, 1}, SKIP_DIFFERENCES},
+    {"large bfloat16 formulas", make_bfloat, {131, 257, 131, 257, 0}, SKIP_DIFFERENCES},
     {"cast int64 to int32", make_cast, {I64, I32, 17}, 0},
     {"cast there and back", make_cast_grad, {17}, 0},
     {"reverse time", make_reverse, {1, 3, 5, 17}, 0},
@@ -848,6 +889,12 @@ const struct op_case op_cases[] = {
     {"large conv, 16 channels", make_conv, {17, 13, 12, 16, 3, 3, 32, 1, 1, 1, 1, 1, PADDING_SAME, 1}, SKIP_DIFFERENCES},
     {"large conv, 32 channels", make_conv, {19, 14, 14, 32, 3, 3, 16, 1, 1, 1, 1, 1, PADDING_VALID, 0}, SKIP_DIFFERENCES},
     {"large conv, groups", make_conv, {5, 17, 19, 8, 3, 3, 16, 2, 1, 1, 1, 4, PADDING_SAME, 1}, SKIP_DIFFERENCES},
+    {"large conv, bfloat16", make_conv_bfloat, {17, 13, 12, 16, 3, 3, 32, 1, 1, 1, 1, 1, PADDING_SAME, 1}, SKIP_DIFFERENCES},
+    {"conv bfloat16, stride and groups",
+     make_conv_bfloat,
+     {2, 9, 8, 4, 3, 2, 6, 2, 1, 1, 1, 2, PADDING_SAME, 1},
+     SKIP_DIFFERENCES},
+    {"large matmul, bfloat16", make_matmul_bfloat, {129, 65, 130, 0, 0, ONE, 1}, SKIP_DIFFERENCES},
     {"large pool", make_pool, {POOL_MAX, 7, 33, 35, 17, 3, 3, 2, 2, PADDING_SAME, 0}, SKIP_DIFFERENCES},
     {"large pool, average", make_pool, {POOL_AVERAGE, 7, 33, 35, 17, 2, 2, 2, 2, PADDING_VALID, 0}, SKIP_DIFFERENCES},
     {"large batch_norm", make_batch_norm, {4099, 17, 1, 1, 0, 0}, SKIP_DIFFERENCES},

@@ -11,6 +11,7 @@
 
 #include "engine/graph/plan.h"
 #include "engine/ops/all.h"
+#include "engine/ops/element.h"
 #include "engine/run/backend.h"
 #include "tests/test.h"
 
@@ -108,6 +109,8 @@ static double number(const void *p, enum dtype type, int64_t i)
     case U8:
     case BOOL:
         return ((const uint8_t *)p)[i];
+    case BF16:
+        return float_of_bfloat(((const uint16_t *)p)[i]);
     default:
         return ((const uint16_t *)p)[i];
     }
@@ -135,12 +138,18 @@ static double scale_of(const struct trial *t, const struct work *w, int out)
     return scale;
 }
 
+/* Whole numbers are exact. Two sums that differ in float32 may be rounded to neighbouring bfloat16 numbers. */
+static double tolerance_of(enum dtype type)
+{
+    return type == F32 ? TOLERANCE : type == F64 ? 1e-12 : type == BF16 ? 0x1p-8 : 0;
+}
+
 static void compare(const struct trial *t, const struct work *got, const struct work *want, const char *how)
 {
     for (int i = 0; i < got->n->n_out; i++) {
         const struct value *v = &t->graph->values[got->n->out[i]];
         int64_t n = shape_count(&v->shape);
-        double scale = scale_of(t, want, i), tolerance = v->type == F32 ? TOLERANCE : v->type == F64 ? 1e-12 : 0;
+        double scale = scale_of(t, want, i), tolerance = tolerance_of(v->type);
 
         for (int64_t k = 0; k < n; k++) {
             double g = number(got->out[i], v->type, k), w = number(want->out[i], v->type, k);

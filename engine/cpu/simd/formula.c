@@ -65,6 +65,20 @@ static void load(float *to, const void *from, int type, int64_t n)
 #undef LOAD
 }
 
+static uint16_t narrowed(float x)
+{
+    uint32_t bits = v_bits(x), even = bits + 0x7fffu + (bits >> 16 & 1), nan = bits | 0x400000u;
+
+    return (uint16_t)(((bits & 0x7fffffffu) > 0x7f800000u ? nan : even) >> 16);
+}
+
+static void narrow(uint16_t *to, const float *from, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        to[i] = narrowed(from[i]);
+}
+
 static void spread(float *to, float value, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -316,7 +330,7 @@ static void formula(const struct formula_run *r, int64_t begin, int64_t end)
         for (int i = 0; i < r->n_direct_in; i++)
             place[r->n_slots + i] = (float *)r->direct_in[i] + at; /* only read */
         for (int i = 0; i < r->n_direct_out; i++)
-            place[r->n_slots + r->n_direct_in + i] = r->direct_out[i] + at;
+            place[r->n_slots + r->n_direct_in + i] = (float *)((char *)r->direct_out[i] + at * r->out_bytes);
         for (const struct formula_code *k = r->code, *stop = k + r->n_code; k < stop; k++) {
             float *to = place[k->to];
 
@@ -327,6 +341,12 @@ static void formula(const struct formula_run *r, int64_t begin, int64_t end)
                     spread(to, r->scalar[k->a], n);
                 else if (to != place[k->a])
                     memcpy(to, place[k->a], (size_t)n * sizeof *to);
+            } else if (k->code == CODE_NARROW) {
+                if (k->scalars & 1)
+                    for (int i = 0; i < n; i++)
+                        ((uint16_t *)to)[i] = narrowed(r->scalar[k->a]);
+                else
+                    narrow((uint16_t *)to, place[k->a], n);
             } else {
                 const float *a = k->scalars & 1 ? &r->scalar[k->a] : place[k->a];
                 const float *b = k->scalars & 2 ? &r->scalar[k->b] : place[k->b];
@@ -343,4 +363,4 @@ static void formula_scalar(const struct formula_code *k, float *s)
     instruction(k->code, 0, &s[k->to], &s[k->a], &s[k->b], &s[k->c], 1);
 }
 
-const struct simd_formulas SIMD(simd_formulas) = {formula, formula_scalar, load, spread};
+const struct simd_formulas SIMD(simd_formulas) = {formula, formula_scalar, load, spread, narrow};

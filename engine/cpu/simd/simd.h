@@ -34,7 +34,8 @@ enum formula_extra {                    /* codes that follow enum term_code */
                      CODE_MIX,          /* c + (a - c) b */
                      CODE_SQRT_ADD,     /* sqrt(a) + b */
                      CODE_LOAD,         /* input a, converted or stretched, into place `to` */
-                     CODE_STORE         /* place or scalar a into place `to` */
+                     CODE_STORE,        /* place or scalar a into place `to` */
+                     CODE_NARROW        /* the same, rounded to bfloat16 */
 };
 
 struct formula_code {
@@ -51,9 +52,9 @@ struct formula_input { /* one that is not read where it lies */
 struct formula_run {
     const struct formula_code *code;
     int n_code, n_slots, block;
-    int n_direct_in, n_direct_out;
+    int n_direct_in, n_direct_out, out_bytes; /* of an element of the outputs: 4, or 2 where CODE_NARROW writes them */
     const float *direct_in[16];
-    float *direct_out[8];
+    void *direct_out[8];
     const struct formula_input *inputs; /* what CODE_LOAD names */
     const void *input_data[16];
     float scalar[FORMULA_SCALARS];
@@ -64,6 +65,7 @@ struct simd_formulas {
     void (*scalar)(const struct formula_code *c, float *s);         /* one instruction on scalars: s[to] = code(s[a], ...) */
     void (*load)(float *to, const void *from, int type, int64_t n); /* any element type to float */
     void (*fill)(float *to, float value, int64_t n);
+    void (*narrow)(uint16_t *to, const float *from, int64_t n); /* to bfloat16, half to even; a NaN stays one */
 };
 
 /* --- sums (sums.c) ---------------------------------------------------------------------------------------------------- */
