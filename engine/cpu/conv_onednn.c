@@ -3,15 +3,11 @@
  * Activations are NHWC as everywhere; weights lie in HWIO and are brought into the primitive's own layout at each run, which is
  * noise beside the convolution and lets the optimizer see them flat. Primitives are made in prepare; what a run needs beside
  * them (handles of the tensors' addresses, a stream) is small and made in the run, because plans may be run by several threads
- * at once. A case that oneDNN would do by its slow reference is declined: conv_columns.c takes it. */
+ * at once. Bfloat16 is taken where the device has units for it. A case that oneDNN would do by its slow reference is declined: conv_columns.c takes it. */
 #ifdef HORN_ONEDNN
-#include "engine/cpu/cpu.h"
-
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "engine/ops/ops.h"
+#include "engine/cpu/onednn.h"
 
 enum direction { FORWARD, TO_INPUT, TO_WEIGHTS };
 
@@ -25,42 +21,36 @@ struct conv_plan {
     bool has_bias;
 };
 
-static bool is_ok(dnnl_status_t s)
+static dnnl_data_type_t type_of(const struct value *v)
 {
-    return s == dnnl_success;
+    return v->type == BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-static bool nhwc(dnnl_memory_desc_t *md, const struct shape *s)
+static bool nhwc(dnnl_memory_desc_t *md, const struct value *v)
 {
+    const struct shape *s = &v->shape;
     dnnl_dims_t dims = {s->dim[0], s->dim[3], s->dim[1], s->dim[2]};
 
-    return is_ok(dnnl_memory_desc_init_by_tag(md, 4, dims, dnnl_f32, dnnl_nhwc));
+    return is_ok(dnnl_memory_desc_init_by_tag(md, 4, dims, type_of(v), dnnl_nhwc));
 }
 
 /* HWIO as it lies in memory, and the same dimensions in a layout of the primitive's choice. */
-static bool weights(dnnl_memory_desc_t *plain, dnnl_memory_desc_t *any, const struct shape *s, int64_t groups)
+static bool weights(dnnl_memory_desc_t *plain, dnnl_memory_desc_t *any, const struct value *v, int64_t groups)
 {
+    const struct shape *s = &v->shape;
     int64_t kh = s->dim[0], kw = s->dim[1], in = s->dim[2], out = s->dim[3];
+    dnnl_data_type_t type = type_of(v);
 
     if (groups > 1) {
         dnnl_dims_t dims = {groups, out / groups, in, kh, kw}, strides = {out / groups, 1, out, kw * in * out, in * out};
 
-        return is_ok(dnnl_memory_desc_init_by_strides(plain, 5, dims, dnnl_f32, strides)) &&
-               is_ok(dnnl_memory_desc_init_by_tag(any, 5, dims, dnnl_f32, dnnl_format_tag_any));
+        return is_ok(dnnl_memory_desc_init_by_strides(plain, 5, dims, type, strides)) &&
+               is_ok(dnnl_memory_desc_init_by_tag(any, 5, dims, type, dnnl_format_tag_any));
     }
     dnnl_dims_t dims = {out, in, kh, kw}, strides = {1, out, kw * in * out, in * out};
 
-    return is_ok(dnnl_memory_desc_init_by_strides(plain, 4, dims, dnnl_f32, strides)) &&
-           is_ok(dnnl_memory_desc_init_by_tag(any, 4, dims, dnnl_f32, dnnl_format_tag_any));
-}
-
-static dnnl_primitive_attr_t user_pad(void)
-{
-    dnnl_primitive_attr_t a = NULL;
-
-    if (is_ok(dnnl_primitive_attr_create(&a)))
-        (void)dnnl_primitive_attr_set_scratchpad_mode(a, dnnl_scratchpad_mode_user);
-    return a;
+    return is_ok(dnnl_memory_desc_init_by_strides(plain, 4, dims, type, strides)) &&
+           is_ok(dnnl_memory_desc_init_by_tag(any, 4, dims, type, dnnl_format_tag_any));
 }
 
 /* The convolution's descriptor; false where oneDNN has nothing but its reference. */
@@ -71,15 +61,17 @@ static bool describe(struct conv_plan *p, const struct conv *how, const dnnl_mem
     dnnl_dims_t before = {how->pad[0][0], how->pad[1][0]}, after = {how->pad[0][1], how->pad[1][1]};
     const dnnl_memory_desc_t *bias = p->has_bias ? &p->bias : NULL;
     dnnl_engine_t engine = p->device->engine;
+    dnnl_memory_desc_t factors = *any; /* of the forward convolution, where `any` is a gradient of float32 */
     dnnl_convolution_desc_t c;
     dnnl_primitive_desc_t forward = NULL;
     const char *name = "ref";
     bool ok;
 
+    factors.data_type = p->image.data_type;
     if (!is_ok(dnnl_dilated_convolution_forward_desc_init(
             &c, p->direction == FORWARD && !p->has_bias ? dnnl_forward_inference : dnnl_forward_training,
-            dnnl_convolution_direct, &p->image, any, p->direction == TO_INPUT ? NULL : bias, &p->result, stride, gap, before,
-            after)) ||
+            dnnl_convolution_direct, &p->image, &factors, p->direction == TO_INPUT ? NULL : bias, &p->result, stride, gap,
+            before, after)) ||
         !is_ok(dnnl_primitive_desc_create(&forward, &c, attr, engine, NULL)))
         return false;
     if (p->direction == FORWARD) {
@@ -142,15 +134,18 @@ static size_t place(size_t *at, size_t bytes)
     return here;
 }
 
-static enum status make(struct device *d, enum direction direction, const struct conv *how, const struct shape *image,
-                        const struct shape *kernel, const struct shape *result, bool bias, void **ret, size_t *scratch,
+static enum status make(struct device *d, enum direction direction, const struct conv *how, const struct value *image,
+                        const struct value *kernel, const struct value *result, bool bias, void **ret, size_t *scratch,
                         struct problem *problem)
 {
+    if (!d->bfloat && (image->type == BF16 || kernel->type == BF16 || result->type == BF16))
+        return fail(problem, ST_UNSUPPORTED, "", "no units for bfloat16");
+
     struct conv_plan *p = must_alloc(sizeof *p);
     dnnl_primitive_attr_t attr = user_pad();
     dnnl_primitive_desc_t pd = NULL;
     dnnl_memory_desc_t any;
-    dnnl_dims_t width = {kernel->dim[3]};
+    dnnl_dims_t width = {kernel->shape.dim[3]};
 
     p->device = d;
     p->direction = direction;
@@ -182,56 +177,22 @@ static enum status make(struct device *d, enum direction direction, const struct
 
 static KERNEL_PREPARE(forward_prepare)
 {
-    TRY(all_f32(n, values, problem));
-    return make(d, FORWARD, n->attr, &values[n->in[0]].shape, &values[n->in[1]].shape, &values[n->out[0]].shape,
-                n->n_in > 2 && n->in[2], ret, scratch, problem);
+    return make(d, FORWARD, n->attr, &values[n->in[0]], &values[n->in[1]], &values[n->out[0]], n->n_in > 2 && n->in[2], ret,
+                scratch, problem);
 }
 
 static KERNEL_PREPARE(dx_prepare)
 {
-    TRY(all_f32(n, values, problem));
-    return make(d, TO_INPUT, n->attr, &values[n->out[0]].shape, &values[n->in[1]].shape, &values[n->in[0]].shape, false, ret,
-                scratch, problem);
+    return make(d, TO_INPUT, n->attr, &values[n->out[0]], &values[n->in[1]], &values[n->in[0]], false, ret, scratch, problem);
 }
 
 static KERNEL_PREPARE(dw_prepare)
 {
-    TRY(all_f32(n, values, problem));
-    return make(d, TO_WEIGHTS, n->attr, &values[n->in[0]].shape, &values[n->out[0]].shape, &values[n->in[1]].shape,
-                n->n_out > 1, ret, scratch, problem);
+    return make(d, TO_WEIGHTS, n->attr, &values[n->in[0]], &values[n->out[0]], &values[n->in[1]], n->n_out > 1, ret, scratch,
+                problem);
 }
 
-/* --- a run: handles and a stream of its own --------------------------------------------------------------------------- */
-
-struct handles {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    dnnl_exec_arg_t arg[6];
-    int n;
-};
-
-/* What cannot fail but for a handful of bytes ends the process, as must_alloc does. */
-static void must(dnnl_status_t s)
-{
-    if (is_ok(s))
-        return;
-    fprintf(stderr, "oneDNN failed in a prepared convolution (%d)\n", (int)s);
-    abort();
-}
-
-static void handle(struct handles *h, int what, const dnnl_memory_desc_t *md, void *data)
-{
-    h->arg[h->n].arg = what;
-    must(dnnl_memory_create(&h->arg[h->n++].memory, md, h->engine, data));
-}
-
-static void execute(struct handles *h, dnnl_primitive_t primitive)
-{
-    must(dnnl_primitive_execute(primitive, h->stream, h->n, h->arg));
-    must(dnnl_stream_wait(h->stream));
-    while (h->n)
-        (void)dnnl_memory_destroy(h->arg[--h->n].memory);
-}
+/* --- a run --------------------------------------------------------------------------------------------------------------- */
 
 static void reorder(struct handles *h, const struct conv_plan *p, const dnnl_memory_desc_t *from_md, void *from,
                     const dnnl_memory_desc_t *to_md, void *to, void *pad)
@@ -246,12 +207,11 @@ static void reorder(struct handles *h, const struct conv_plan *p, const dnnl_mem
 static void conv_run(const struct kernel_call *c)
 {
     const struct conv_plan *p = c->prepared;
-    struct handles h = {.engine = p->device->engine};
+    struct handles h = handles_make(p->device);
     char *scratch = c->scratch;
     void *plain = p->direction == TO_WEIGHTS ? c->out[0] : c->in[1];
     void *own = p->reorder ? scratch + p->own_at : plain;
 
-    must(dnnl_stream_create(&h.stream, h.engine, dnnl_stream_default_flags));
     if (p->reorder && p->direction != TO_WEIGHTS)
         reorder(&h, p, &p->plain, plain, &p->own, own, scratch + p->reorder_pad_at);
     if (p->direction == FORWARD) {
@@ -276,7 +236,7 @@ static void conv_run(const struct kernel_call *c)
     execute(&h, p->conv);
     if (p->reorder && p->direction == TO_WEIGHTS)
         reorder(&h, p, &p->own, own, &p->plain, plain, scratch + p->reorder_pad_at);
-    (void)dnnl_stream_destroy(h.stream);
+    handles_done(&h);
 }
 
 const struct kernel kernel_conv_onednn = {"conv", "conv_onednn.forward", forward_prepare, conv_run, conv_release};

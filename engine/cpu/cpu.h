@@ -18,6 +18,7 @@ struct device {
     int threads;
     const struct simd *simd;
     char level;      /* of the machine, whatever HORN_SIMD says, since libraries choose by themselves: '2', '3', '4', 'b' */
+    bool bfloat;     /* products of bfloat16 are the CPU's own: it has AMX tiles for them, or the caller asked for it */
     char blas_level; /* that of the kernels that OpenBLAS has chosen; lower where it does not know the CPU */
     char text[160];  /* for describe() */
 #ifdef HORN_ONEDNN

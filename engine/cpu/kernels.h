@@ -6,6 +6,7 @@
 
 #ifdef HORN_ONEDNN
 #define KERNELS_ONEDNN(X) \
+    X(matmul_onednn)      \
     X(conv_onednn)        \
     X(conv_dx_onednn)     \
     X(conv_dw_onednn)
@@ -13,10 +14,6 @@
 #define KERNELS_ONEDNN(X)
 #endif
 #define KERNELS(X)            \
-    X(widen_matmul)           \
-    X(widen_conv)             \
-    X(widen_conv_dx)          \
-    X(widen_conv_dw)          \
     X(conv_winograd)          \
     X(conv_dx_winograd)       \
     X(conv_dw_winograd)       \
@@ -24,6 +21,10 @@
     X(conv_dx)                \
     X(conv_dw)                \
     X(matmul)                 \
+    X(widen_matmul)           \
+    X(widen_conv)             \
+    X(widen_conv_dx)          \
+    X(widen_conv_dw)          \
     X(pointwise)              \
     X(update)                 \
     X(expand)                 \

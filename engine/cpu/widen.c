@@ -1,8 +1,8 @@
 /* Products and convolutions of bfloat16 by the kernels of float32: factors are widened into scratch, results rounded out of it.
  *
- * A product of two bfloat16 numbers is exact in float32, so the result is that of hardware for bfloat16, or nearer: sums are
- * rounded less. It is also as fast on a CPU whose bfloat16 multipliers do no more than its float32 ones: AVX512_BF16 without AMX makes
- * as many products a cycle either way, and Winograd needs fewer of them. */
+ * A product of two bfloat16 numbers is exact in float32, so the result is that of hardware for bfloat16, or nearer. Where that
+ * hardware is AVX512_BF16 without AMX it is also the faster way: see bfloat_wanted() in cpu.c. With AMX the rows of oneDNN stand
+ * before these and take what they can. */
 #include "engine/cpu/cpu.h"
 
 #include <string.h>

@@ -27,6 +27,7 @@ struct kernel {
 struct device_options {
     int threads;      /* of a CPU lane's team; fixed for the device's life */
     const char *simd; /* "v2", "v3", "v4", or NULL for the best that the CPU has */
+    bool bfloat;      /* use the CPU's bfloat16 instructions, if it has any, even where those of float32 are faster: tests */
 };
 
 struct backend {

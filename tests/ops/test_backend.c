@@ -28,7 +28,7 @@ static const struct op *const all_ops[] = {
 static const char *const library_ops[] = {"matmul", "conv", "conv_dx", "conv_dw", "rnn_seq", "rnn_seq_dx"};
 
 static struct tally {
-    int kernels, in_place, references, checks;
+    int kernels, in_place, references, checks, bfloat_products, bfloat_convolutions; /* the last two by oneDNN's units */
     bool ran[COUNT(all_ops)]; /* a kernel was chosen for the op at least once */
 } tally;
 
@@ -234,6 +234,10 @@ static void check_node(const struct trial *t, struct memory *m, uint32_t node, c
         check_in_place(t, m, node, NULL, &want);
     } else {
         tally.kernels++;
+        if (t->graph->values[want.n->in[0]].type == BF16) {
+            tally.bfloat_products += !strncmp(step.kernel->name, "matmul_onednn", 13);
+            tally.bfloat_convolutions += !strncmp(step.kernel->name, "conv_onednn", 11);
+        }
         tally.ran[op_number(want.n->op)] = true;
         one = work_new(t, m, node);
         backend_cpu()->enter(d->one);
@@ -265,13 +269,13 @@ static void check_node(const struct trial *t, struct memory *m, uint32_t node, c
     work_done(&want);
 }
 
-static void check_level(const char *level)
+static void check_level(const char *level, bool bfloat)
 {
     struct problem problem = {0};
     struct devices d = {0};
 
-    CHECK_OK(backend_cpu()->open(0, &(struct device_options){.threads = 1, .simd = level}, &d.one, &problem));
-    CHECK_OK(backend_cpu()->open(0, &(struct device_options){.threads = 4, .simd = level}, &d.four, &problem));
+    CHECK_OK(backend_cpu()->open(0, &(struct device_options){1, level, bfloat}, &d.one, &problem));
+    CHECK_OK(backend_cpu()->open(0, &(struct device_options){4, level, bfloat}, &d.four, &problem));
     tally = (struct tally){0};
     for (int i = 0; i < n_op_cases; i++) {
         OWNED(trial_free) struct trial *t = trial_new(&op_cases[i]);
@@ -313,15 +317,39 @@ TEST(every_kernel_equals_the_reference_at_every_level)
             continue;
         }
         backend_cpu()->close(d);
-        check_level(levels[i]);
+        check_level(levels[i], false);
         n_levels++;
     }
     if (n_levels == 0)
-        check_level(NULL);
+        check_level(NULL, false);
     CHECK_INT(n_levels, expected);
     for (size_t i = 0; i < COUNT(all_ops); i++)
         if (has_row(all_ops[i]->name) && !tally.ran[i])
             fail_msg("no case reaches the kernels of %s: all rows decline", all_ops[i]->name);
+}
+
+static bool has_bfloat_units(void)
+{
+    bool cpu = false;
+
+#ifdef __x86_64__
+    cpu = __builtin_cpu_supports("avx512bf16");
+#endif
+    for (const struct kernel *k = backend_cpu()->kernels; k->op; k++)
+        if (!strcmp(k->name, "matmul_onednn.bfloat"))
+            return cpu;
+    return false;
+}
+
+TEST(the_cpus_own_bfloat16_instructions_give_what_the_reference_gives)
+{
+    if (!has_bfloat_units()) {
+        print_message("no oneDNN, or a CPU without instructions for bfloat16\n");
+        skip();
+    }
+    check_level(NULL, true);
+    CHECK(tally.bfloat_products > 0);
+    CHECK(tally.bfloat_convolutions > 0);
 }
 
 TEST(every_op_has_a_case)
