@@ -44,7 +44,9 @@ def start_torch():
         for i in range(0, n, row.batch):
             rows = order[i:i + row.batch]
             optimizer.zero_grad()
-            loss_fn(model(tx[rows]), ty[rows]).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=row.policy == "mixed_bfloat16"):
+                loss = loss_fn(model(tx[rows]), ty[rows])
+            loss.backward()
             optimizer.step()
 
     def run(n, until):

@@ -11,12 +11,21 @@ CIFAR = os.path.join(os.environ.get("HORN_DATA", "data"), "cifar10/data_batch_1.
 
 
 class Row:
-    """samples: of an epoch, a multiple of the batch; half a second's work or more on a fast machine. rival: the peer to take if only one is."""
+    """samples: of an epoch, a multiple of the batch; half a second's work or more on a fast machine. rival: the peer to take if only one is.
+    policy: Keras' dtype policy; mixed_bfloat16 is autocast in PyTorch."""
 
-    def __init__(self, name, title, aims, batch, samples, x, classes, keras, torch, rival, loss="sparse_categorical_crossentropy"):
+    def __init__(self, name, title, aims, batch, samples, x, classes, keras, torch, rival, loss="sparse_categorical_crossentropy", policy="float32"):
         self.name, self.title, self.aims, self.batch, self.samples, self.x, self.classes = name, title, aims, batch, samples, x, classes
-        self.keras, self.torch, self.rival, self.loss = keras, torch, rival, loss
+        self.make_keras, self.torch, self.rival, self.loss, self.policy = keras, torch, rival, loss, policy
         ROWS[name] = self
+
+    def keras(self, layers, keras):
+        """The model, its layers computing by the row's policy."""
+        keras.config.set_dtype_policy(self.policy)
+        try:
+            return self.make_keras(layers, keras)
+        finally:
+            keras.config.set_dtype_policy("float32")
 
     def data(self, samples=None):
         rng, n = np.random.default_rng(1), samples or self.samples
@@ -150,3 +159,5 @@ Row("mlp-b1024", "the MLP, b1024", (1.3, 1.3), 1024, 25600, floats(784), 10, ker
 Row("cnn-b32", "mnist_cnn, b32", (1.3, 1.3), 32, 2560, image, 10, keras_cnn, torch_cnn, "keras-tf")
 Row("wide", "MLP 4096-4096-4096-10, b256", (1.0, 1.0), 256, 1024, floats(4096), 10, keras_wide, torch_wide, "torch")
 Row("conv", "Conv 64->64 3x3 at 56x56, b16", (1.0, 1.0), 16, 320, floats(56, 56, 64), 10, keras_conv, torch_conv, "torch")
+Row("mlp-bf16", "the MLP, b128, mixed_bfloat16", (1.3, 1.3), 128, 12800, floats(784), 10, keras_mlp, torch_mlp, "torch", policy="mixed_bfloat16")
+Row("cnn-bf16", "mnist_cnn, b128, mixed_bfloat16", (1.3, 1.3), 128, 2560, image, 10, keras_cnn, torch_cnn, "torch", policy="mixed_bfloat16")

@@ -124,6 +124,36 @@ def training_goes_on_from_a_version_and_from_a_file_that_keras_saved():
 
 
 @test
+def a_mixed_bfloat16_model_of_keras_is_served_trained_and_given_back():
+    import keras
+
+    with Daemon() as d:
+        keras.utils.set_random_seed(4)
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        L = keras.layers
+        m = keras.Sequential([keras.Input((4,)), L.Dense(8, activation="relu"), L.Dropout(0.0), L.Dense(3, activation="softmax", dtype="float32")])
+        keras.config.set_dtype_policy("float32")
+        m.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        x, y = RNG.random((64, 4), dtype="float32"), RNG.integers(0, 3, 64).astype("int32")
+        m.fit(x, y, batch_size=16, epochs=2, verbose=0, shuffle=False)
+        path = d.folder + "/mixed.h5"
+        m.save(path)
+        d.upload("go/x", x)
+        d.upload("go/y", y)
+        assert d.put("/api/v1/models/mixed", open(path, "rb").read()).code == 201
+        got = d.post("/api/v1/models/mixed/predict", {"inputs": x.astype(float).tolist()}).json["outputs"]
+        assert np.allclose(got, m.predict(x, verbose=0), atol=0.01)
+        d.finish(d.submit({"type": "fit", "model": {"name": "mixed", "version": 1}, "fit": {"x": "go/x", "y": "go/y", "batch_size": 16, "epochs": 3,
+                                                                                          "shuffle": False}}))
+        m.fit(x, y, batch_size=16, epochs=3, verbose=0, shuffle=False)
+        back = keras.models.load_model(d.model_file("mixed", 2))
+        assert [l.dtype_policy.name for l in back.layers] == ["mixed_bfloat16", "mixed_bfloat16", "float32"], [l.dtype_policy for l in back.layers]
+        assert all(w.dtype == "float32" for w in back.weights)
+        for a, b in zip(back.get_weights(), m.get_weights()):
+            assert np.allclose(a, b, atol=0.01), np.abs(a - b).max()
+
+
+@test
 def evaluate_and_bulk_predict_jobs_answer():
     with Daemon() as d:
         put_set(d)

@@ -21,8 +21,11 @@ def mnist(d):
             assert d.put(f"/api/v1/datasets/mnist/{array}", f.read()).code == 201
 
 
-def accuracy(d, name, epochs, seed):
+def accuracy(d, name, epochs, seed, policy=None):
     job = example(name)
+    for layer in job["model"]["architecture"]["config"]["layers"] if policy else []:
+        if layer["class_name"] != "InputLayer":
+            layer["config"]["dtype"] = policy
     job["fit"]["epochs"] = epochs
     job["seed"] = seed
     return d.finish(d.submit(job), seconds=3000)["metrics"]["val_accuracy"]
@@ -34,6 +37,15 @@ def mnist_mlp_learns_from_all_sixty_thousand_images():
     with Daemon() as d:
         mnist(d)
         got = accuracy(d, "mnist-mlp", 2, 1)
+        print(f"    val_accuracy {got:.4f} after 2 epochs")
+        assert got > 0.96
+
+
+@test
+def mnist_mlp_learns_as_well_in_mixed_bfloat16():
+    with Daemon() as d:
+        mnist(d)
+        got = accuracy(d, "mnist-mlp", 2, 1, "mixed_bfloat16")
         print(f"    val_accuracy {got:.4f} after 2 epochs")
         assert got > 0.96
 

@@ -165,6 +165,17 @@ TEST(configurations_become_those_of_keras_3)
          {"\"kernel_initializer\":{\"class_name\":\"HeNormal\",\"config\":{}}", "\"activation\":\"linear\"",
           "\"dtype\":\"float32\""},
          "Policy"},
+        {K3_LAYER("Dense", "\"units\":2,\"dtype\":{\"module\":\"keras\",\"class_name\":\"DTypePolicy\",\"config\":"
+                           "{\"name\":\"mixed_bfloat16\"},\"registered_name\":null}"),
+         DIALECT_KERAS_3,
+         {"\"dtype\":\"mixed_bfloat16\""},
+         "Policy"},
+        {"{\"class_name\":\"Sequential\",\"keras_version\":\"2.12.0\",\"backend\":\"tensorflow\",\"config\":{\"layers\":["
+         "{\"class_name\":\"Dense\",\"config\":{\"units\":2,\"dtype\":{\"class_name\":\"Policy\",\"config\":{\"name\":"
+         "\"mixed_bfloat16\"}}}}]}}",
+         DIALECT_TF_KERAS,
+         {"\"dtype\":\"mixed_bfloat16\""},
+         "Policy"},
     };
 
     for (size_t i = 0; i < COUNT(rows); i++) {

@@ -303,6 +303,8 @@ TEST(malformed_documents_are_refused_with_a_pointer)
          ST_UNSUPPORTED, D "/config/layers/1/config/kernel_constraint", "constraints"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"lora_rank\":4}}"), ST_UNSUPPORTED,
          D "/config/layers/1/config/lora_rank", "not built yet"},
+        {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"dtype\":\"bfloat16\"}}"), ST_UNSUPPORTED,
+         D "/config/layers/1/config/dtype", "mixed_bfloat16"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"dtype\":\"mixed_float16\"}}"), ST_UNSUPPORTED,
          D "/config/layers/1/config/dtype", "mixed_float16"},
         {SEQUENTIAL(INPUT ",{\"class_name\":\"GRU\",\"config\":{\"name\":\"gru_1\"}}"), ST_UNSUPPORTED,
