@@ -75,4 +75,9 @@ void graph_grad(struct build *b, value_id loss, const value_id *wrt, int n, valu
  * drops nodes without a reader. Keeps every kept value and every effect. */
 void graph_rewrite(struct graph *g);
 
+/* After graph_rewrite, shapes known: nodes that depend on weights alone go to the front and write AT_CONST (see graph.n_constant). */
+void graph_constants(struct graph *g);
+/* Whether one AT_CONST, written by either graph, serves both. */
+bool graph_constants_equal(const struct graph *a, const struct graph *b);
+
 #endif

@@ -45,6 +45,7 @@ struct graph {
     struct node *nodes;         /* [0] unused; moves likewise */
     uint32_t n_values, n_nodes; /* counts including [0] */
     uint32_t value_room, node_room;
+    uint32_t n_constant;     /* nodes [1, n_constant) write AT_CONST; session_constants() runs them. 0 or 1: none */
     size_t bytes[N_REGIONS]; /* size of each flat region of leaves, a multiple of REGION_ALIGN */
     uint32_t max_nodes;      /* limit, ST_TOO_LARGE in the builder; default 200,000 */
 };

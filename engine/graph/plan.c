@@ -81,6 +81,7 @@ static enum status choose_kernels(struct plan *p, struct problem *problem)
         if (p->backend)
             TRY(backend_choose(p->backend, p->device, g, i, step, problem));
         p->n_steps++;
+        p->n_constant += i < g->n_constant;
         if (!step->kernel && !n->op->reference)
             return fail(problem, ST_UNSUPPORTED, node_where(n), "%s cannot run on %s", n->op->name,
                         p->backend ? p->backend->name : "the reference");
@@ -88,7 +89,8 @@ static enum status choose_kernels(struct plan *p, struct problem *problem)
             p->report.fallbacks++;
         if (step->scratch_bytes > p->scratch_bytes)
             p->scratch_bytes = step->scratch_bytes;
-        p->report.flops += node_flops(n, g->values);
+        if (i >= g->n_constant)
+            p->report.flops += node_flops(n, g->values);
     }
     return ST_OK;
 }

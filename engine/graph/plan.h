@@ -21,8 +21,8 @@ struct plan {
         void *prepared;
         size_t scratch_bytes;
     } * steps;
-    uint32_t n_steps;
-    size_t *temp_offset; /* by value_id; for AT_TEMP */
+    uint32_t n_steps, n_constant; /* the first n_constant of them: see graph.n_constant */
+    size_t *temp_offset;          /* by value_id; for AT_TEMP */
     size_t arena_bytes, scratch_bytes;
     struct plan_report {
         uint32_t peak_node;                /* where the arena is fullest */

@@ -15,7 +15,7 @@ struct predictor {
     struct prepare *const *prepare;
     const struct backend *backend;
     struct device *device;
-    struct regions regions; /* weights borrowed, state owned */
+    struct regions regions; /* weights borrowed, constants and state owned */
     struct array_shape x[MAX_ARRAYS];
     struct shape y[MAX_ARRAYS]; /* rows */
     struct program *bucket[N_BUCKETS];
@@ -24,19 +24,36 @@ struct predictor {
 
 /* --- predictor ----------------------------------------------------------------------------------------------------------- */
 
-static enum status open_bucket(struct predictor *p, int i, struct problem *problem)
+static enum status build_bucket(struct predictor *p, int i, bool constants, struct program **ret, struct problem *problem)
 {
     struct program_request r = {.model = p->model,
                                 .prepare = p->prepare,
                                 .mode = PROGRAM_PREDICT,
                                 .batch = (int64_t)1 << i,
                                 .x = p->x,
-                                .weights = p->layout};
-    OWNED(program_free) struct program *program = NULL;
+                                .weights = p->layout,
+                                .constants = constants};
 
-    TRY(program_build(&r, &program, problem));
+    return program_build(&r, ret, problem);
+}
+
+/* All buckets read the constants that the first one has worked out; one whose graph needs others goes without. */
+static enum status open_bucket(struct predictor *p, int i, struct problem *problem)
+{
+    OWNED(program_free) struct program *program = NULL;
+    size_t needs[N_REGIONS] = {0};
+
+    TRY(build_bucket(p, i, true, &program, problem));
+    if (i > 0 && !graph_constants_equal(program->graph, p->bucket[0]->graph)) {
+        program = program_free(program);
+        TRY(build_bucket(p, i, false, &program, problem));
+    }
     TRY(program_plan(program, p->backend, p->device, problem));
+    needs[AT_CONST] = program->graph->bytes[AT_CONST];
+    TRY(regions_grow(&p->regions, p->device, p->backend, needs, problem));
     TRY(program_start(program, &p->regions, NULL, problem));
+    if (i == 0)
+        TRY(session_constants(program->session, problem));
     p->bucket[i] = STEAL(program);
     return ST_OK;
 }

@@ -422,6 +422,8 @@ enum status program_build(const struct program_request *r, struct program **ret,
     m.b.dialect = (int)r->model->dialect;
     TRY(emit_all(&m));
     graph_rewrite(p->graph);
+    if (r->constants)
+        graph_constants(p->graph);
     *ret = STEAL(p);
     return ST_OK;
 }

@@ -27,6 +27,7 @@ struct program_request {
     const struct array_shape *x, *y; /* per input; per output (y NULL for PREDICT) */
     const struct array_shape *w;     /* per output, rank -1 in row: none; NULL: none at all */
     bool class_weights;              /* one more weight vector (batch) for output 0 */
+    bool constants;                  /* PREDICT: what weights alone decide is worked out once, by session_constants() */
     struct weights *weights;
 };
 

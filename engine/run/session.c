@@ -129,11 +129,11 @@ void session_get(struct session *s, value_id v, void *host, size_t bytes)
     s->plan->backend->get(s->device, host, session_address(s, v), bytes);
 }
 
-enum status session_run(struct session *s, struct problem *problem)
+static enum status run_steps(struct session *s, uint32_t begin, uint32_t end, struct problem *problem)
 {
     const struct plan *p = s->plan;
 
-    for (uint32_t i = 0; i < p->n_steps; i++) {
+    for (uint32_t i = begin; i < end; i++) {
         const struct kernel *k = p->steps[i].kernel;
 
         if (k)
@@ -142,6 +142,16 @@ enum status session_run(struct session *s, struct problem *problem)
             s->calls[i].node->op->reference(&s->calls[i]);
     }
     return p->backend->sync(s->device, problem);
+}
+
+enum status session_constants(struct session *s, struct problem *problem)
+{
+    return run_steps(s, 0, s->plan->n_constant, problem);
+}
+
+enum status session_run(struct session *s, struct problem *problem)
+{
+    return run_steps(s, s->plan->n_constant, s->plan->n_steps, problem);
 }
 
 /* A NaN or Inf among the floats at `data`. Small blocks, so that a bad value is found without reading all. */
@@ -164,7 +174,7 @@ enum status session_check(struct session *s, bool kernels, uint32_t *first_bad, 
     const struct graph *g = p->graph;
 
     *first_bad = 0;
-    for (uint32_t i = 0; i < p->n_steps; i++) {
+    for (uint32_t i = p->n_constant; i < p->n_steps; i++) {
         struct kernel_call *c = &s->calls[i];
         const struct kernel *k = kernels ? p->steps[i].kernel : NULL;
 

@@ -40,6 +40,8 @@ DEFINE_OWNED(struct session, session_free)
 void *session_address(const struct session *s, value_id v);
 void session_put(struct session *s, value_id v, const void *host, size_t bytes);
 void session_get(struct session *s, value_id v, void *host, size_t bytes);
+/* What the plan works out of the weights alone, into the region CONST: once, before the first session_run. */
+enum status session_constants(struct session *s, struct problem *problem);
 enum status session_run(struct session *s, struct problem *problem);
 
 /* Runs the step by reference kernels, node by node (or by the plan's kernels with `kernels`), looking at every float output.
