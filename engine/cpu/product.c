@@ -13,7 +13,13 @@
  * machine and shape only: timing at run time would give other bits on another day.
  *
  * OpenBLAS stays at one thread, since its pool is one for the process: larger products are cut into bands of rows over our own
- * team. The bands are the same for any number of threads, as its bits depend on the shape of a call. */
+ * team. The bands are the same for any number of threads, as its bits depend on the shape of a call.
+ *
+ * oneDNN's own team leaves some of the second thread: with AVX-512 one thread is at 99 % of the ceiling, two at 93 %, and at 75 %
+ * where b is transposed. There each thread of our team does a rectangle of c alone, cut so that edges of the library's blocks and
+ * what each thread must pack of b cost least (two threads, us before and after: 128 x 512 x 784 312, 301; 128 x 512 x 512 with b
+ * transposed 255, 230; 784 x 512 x 128 with a transposed 317, 300; 256 x 4096 x 4096 32,400, 29,100). With AVX2 and below a cut
+ * gains nothing. */
 #include "engine/cpu/product.h"
 
 #include <cblas.h>
@@ -27,6 +33,13 @@
 #define ALONE_PRODUCT (512 * 1024)   /* m n k up to here: oneDNN's fork costs more than a second thread gives */
 #define BAND_ROWS     64
 #define FEW_ROWS      32
+#define CUT_PRODUCT   (2 << 20) /* m n k to a thread from here on: worth a cut of our own */
+#define CUT_ROWS      8         /* the rectangle that oneDNN's inner loop fills; others cost as much */
+#define CUT_COLUMNS   48
+#define CUT_LINE      16 /* columns are cut at lines of the cache */
+#define PACK_A        4  /* what an element costs that a thread packs, in multiplications: a is read along its rows, */
+#define PACK_B        8
+#define PACK_B_TURNED 24 /* and a transposed b is turned by single numbers; from the times of one cut and the other */
 #define FEW_COLUMNS   64 /* what the team splits: whole lines of the cache, four vectors at most */
 
 struct gemm {
@@ -130,15 +143,96 @@ static void set_team(int n)
 #endif
 }
 
+static bool onednn_sgemm(const struct gemm *g)
+{
+    return dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', g->m, g->n, g->k, 1, g->a, g->lda, g->b, g->ldb, g->beta, g->c,
+                      g->ldc) == dnnl_success;
+}
+
+struct cut {
+    const struct gemm *g;
+    int64_t down, across; /* parts: one for each thread of the team */
+};
+
+static int64_t round_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Part `at` of n in units: where it begins; at = parts is the end of n. */
+static int64_t cut_at(int64_t n, int64_t unit, int64_t parts, int64_t at)
+{
+    int64_t begin = (n + unit - 1) / unit * at / parts * unit;
+
+    return begin < n ? begin : n;
+}
+
+/* What the largest part takes, in multiplications for each of k. */
+static int64_t cut_cost(const struct gemm *g, int64_t down, int64_t across)
+{
+    int64_t rows = round_up((g->m + down - 1) / down, CUT_ROWS), columns = round_up((g->n + across - 1) / across, CUT_LINE);
+
+    return rows * round_up(columns, CUT_COLUMNS) + rows * PACK_A + columns * (g->tb ? PACK_B_TURNED : PACK_B);
+}
+
+/* The best of the ways to give each thread a part; false where oneDNN's own is the better one: it cuts k, too. */
+static bool cut_choose(const struct device *d, const struct gemm *g, struct cut *ret)
+{
+    int64_t least = INT64_MAX, threads = d->threads;
+
+    if (d->level != '4' || threads == 1 || team_inside() || g->m * g->n * g->k < CUT_PRODUCT * threads ||
+        g->k > 16 * (g->m + g->n))
+        return false;
+    for (int64_t down = 1; down <= threads; down++) {
+        int64_t across = threads / down;
+
+        if (down * across != threads || g->m < down * CUT_ROWS || g->n < across * CUT_LINE)
+            continue;
+        int64_t cost = cut_cost(g, down, across);
+
+        if (cost < least) {
+            least = cost;
+            *ret = (struct cut){g, down, across};
+        }
+    }
+    return least < INT64_MAX;
+}
+
+static void onednn_parts(const void *context, int64_t begin, int64_t end)
+{
+    const struct cut *cut = context;
+    const struct gemm *g = cut->g;
+
+    for (int64_t i = begin; i < end; i++) {
+        int64_t row = cut_at(g->m, CUT_ROWS, cut->down, i / cut->across),
+                last_row = cut_at(g->m, CUT_ROWS, cut->down, i / cut->across + 1),
+                column = cut_at(g->n, CUT_LINE, cut->across, i % cut->across),
+                last_column = cut_at(g->n, CUT_LINE, cut->across, i % cut->across + 1);
+        struct gemm part = *g;
+
+        part.m = last_row - row;
+        part.n = last_column - column;
+        part.a += g->ta ? row : row * g->lda;
+        part.b += g->tb ? column * g->ldb : column;
+        part.c += row * g->ldc + column;
+        if (!onednn_sgemm(&part))
+            blas_rows(&part, 0, part.m);
+    }
+}
+
 /* oneDNN shares any product over the whole team, also one of 2 us. */
 static bool onednn_product(const struct device *d, const struct gemm *g)
 {
     bool alone = d->threads > 1 && g->m * g->n * g->k <= ALONE_PRODUCT && !team_inside();
+    struct cut cut;
 
+    if (cut_choose(d, g, &cut)) {
+        team_run(d, d->threads, 1, onednn_parts, &cut);
+        return true;
+    }
     if (alone)
         set_team(1);
-    bool ok = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', g->m, g->n, g->k, 1, g->a, g->lda, g->b, g->ldb, g->beta, g->c,
-                         g->ldc) == dnnl_success;
+    bool ok = onednn_sgemm(g);
 
     if (alone)
         set_team(d->threads);

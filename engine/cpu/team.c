@@ -5,6 +5,20 @@
 #include <omp.h>
 #endif
 
+#ifdef _OPENMP
+/* Longer pieces are cut at multiples of 16, whole lines of the cache where a unit is a float: the thread that began within a line
+ * would read and write two lines with each vector (Adam, 670,000 parameters, two threads: 292 us, 265 so). */
+#define CUT_UNIT 16
+#define CUT_LONG 1024 /* units to a piece */
+
+static int64_t cut_at(int64_t n, int64_t parts, int64_t at)
+{
+    int64_t begin = n * at / parts;
+
+    return at < parts && n >= parts * CUT_LONG ? begin / CUT_UNIT * CUT_UNIT : begin;
+}
+#endif
+
 void team_run(const struct device *d, int64_t n, int64_t grain, void (*body)(const void *context, int64_t begin, int64_t end),
               const void *context)
 {
@@ -17,7 +31,7 @@ void team_run(const struct device *d, int64_t n, int64_t grain, void (*body)(con
 
             parts = parts < all ? parts : all;
             if (me < parts)
-                body(context, n * me / parts, n * (me + 1) / parts);
+                body(context, cut_at(n, parts, me), cut_at(n, parts, me + 1));
         }
         return;
     }

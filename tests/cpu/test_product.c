@@ -1,5 +1,5 @@
-/* product(): few rows against double sums, at every SIMD level; and what a predict call relies on: a row's bits do not depend on
- * the rows beside it, nor on the number of threads. */
+/* product(): few rows against double sums, at every SIMD level; what a team shares, for teams of one to four; and what a predict call
+ * relies on: a row's bits do not depend on the rows beside it, nor on the number of threads. */
 #include "engine/cpu/product.h"
 
 #include <math.h>
@@ -90,4 +90,62 @@ TEST(the_bits_of_a_row_depend_neither_on_the_rows_beside_it_nor_on_threads)
         backend_cpu()->close(three);
     }
     free(x), free(w);
+}
+
+/* op(a) op(b) in double, (m, n). */
+static double *sums_of(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                       int64_t ldb)
+{
+    double *c = must_alloc((size_t)(m * n) * sizeof *c);
+
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t t = 0; t < k; t++) {
+            double x = (double)a[ta ? t * lda + i : i * lda + t];
+
+            for (int64_t j = 0; j < n; j++)
+                c[i * n + j] += x * (double)b[tb ? j * ldb + t : t * ldb + j];
+        }
+    return c;
+}
+
+static void check_cut(struct device *d, bool ta, bool tb, int64_t m, int64_t n, int64_t k)
+{
+    int64_t lda = (ta ? m : k) + 3, ldb = (tb ? k : n) + 5, ldc = n + 1;
+    float *a = numbers((ta ? k : m) * lda, 1), *b = numbers((tb ? n : k) * ldb, 2), *c = numbers(m * ldc, 3),
+          *before = numbers(m * ldc, 3), *again = numbers(m * ldc, 3);
+    double *sums = sums_of(ta, tb, m, n, k, a, lda, b, ldb);
+
+    for (int beta = 0; beta < 2; beta++) {
+        memcpy(c, before, (size_t)(m * ldc) * sizeof *c);
+        memcpy(again, before, (size_t)(m * ldc) * sizeof *c);
+        product(d, ta, tb, m, n, k, a, lda, b, ldb, (float)beta, c, ldc);
+        product(d, ta, tb, m, n, k, a, lda, b, ldb, (float)beta, again, ldc);
+        CHECK(!memcmp(c, again, (size_t)(m * ldc) * sizeof *c));
+        for (int64_t i = 0; i < m * ldc; i++) {
+            int64_t row = i / ldc, j = i % ldc;
+            double sum = j < n ? sums[row * n + j] + beta * (double)before[i] : (double)before[i];
+
+            if (fabs((double)c[i] - sum) > 1e-5 * sqrt((double)k))
+                fail_msg("%s%s %lldx%lldx%lld: element (%lld, %lld) is %.9g, must be %.9g", ta ? "T" : "N", tb ? "T" : "N",
+                         (long long)m, (long long)n, (long long)k, (long long)row, (long long)j, (double)c[i], sum);
+        }
+    }
+    free(a), free(b), free(c), free(before), free(again), free(sums);
+}
+
+/* Tall, wide and square ones, in parts of whole blocks and not, too deep for a cut, and too small for one. */
+static const struct {
+    int64_t m, n, k;
+} large[] = {{133, 517, 100}, {700, 33, 190}, {40, 1031, 150}, {128, 128, 512}, {40, 40, 4000}, {37, 70, 50}};
+
+TEST(a_product_that_the_team_shares_is_the_sum_of_products)
+{
+    for (int threads = 1; threads <= 4; threads++) {
+        struct device *d = open_device(NULL, threads);
+
+        for (size_t s = 0; s < COUNT(large); s++)
+            for (int turned = 0; turned < 4; turned++)
+                check_cut(d, turned & 1, turned & 2, large[s].m, large[s].n, large[s].k);
+        backend_cpu()->close(d);
+    }
 }

@@ -328,6 +328,46 @@ TEST(transposes_into_a_place_that_an_effect_changes_are_read_from_there)
     check_rewrite(g);
 }
 
+/* dropout(relu(x w)) and its gradient; with `also`, the ReLU's output goes to the loss beside the dropout, too. */
+static struct graph *dropped_relu(double rate, double slope, bool also)
+{
+    struct graph *g = graph_new();
+    struct build b = build_make(g);
+    struct shape scalar = SCALAR;
+    value_id x = leaf(g, AT_INPUT, SHAPE(6, 5)), w = leaf(g, AT_WEIGHT, SHAPE(5, 7)), dw;
+
+    b.training = true;
+    b.seed = graph_leaf(g, AT_INPUT, I64, &scalar);
+    b.step = graph_leaf(g, AT_INPUT, I64, &scalar);
+    value_id z = emit_add(&b, emit_matmul(&b, x, w, 0), emit_fill(&b, &SHAPE(6, 7), -2.2f));
+    value_id h = emit_relu(&b, z, slope, __builtin_nan(""), 0), y = emit_dropout(&b, h, rate, NULL);
+    value_id loss = emit_reduce_all(&b, emit_mul(&b, y, y), REDUCE_SUM);
+
+    if (also)
+        loss = emit_add(&b, loss, emit_reduce_all(&b, h, REDUCE_SUM));
+    graph_grad(&b, loss, &w, 1, &dw);
+    CHECK_INT(b.problem.status, ST_OK);
+    g->values[loss].keep = g->values[dw].keep = true;
+    return g;
+}
+
+TEST(the_mask_of_a_dropped_relu_is_read_from_its_output)
+{
+    static const struct {
+        double rate, slope;
+        bool also;
+        uint32_t dropouts; /* that are left */
+    } rows[] = {{0.4, 0, false, 1}, {0.9, 0, false, 1}, {1, 0, false, 2}, {0.4, 0.1, false, 2}, {0.4, 0, true, 2}};
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        OWNED(graph_free) struct graph *g = dropped_relu(rows[i].rate, rows[i].slope, rows[i].also);
+
+        CHECK_INT(nodes_named(g, "dropout"), 2);
+        check_rewrite(g);
+        CHECK_INT(nodes_named(g, "dropout"), rows[i].dropouts);
+    }
+}
+
 TEST(nodes_without_readers_go_with_all_that_only_they_read)
 {
     OWNED(graph_free) struct graph *g = graph_new();
