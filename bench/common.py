@@ -1,8 +1,9 @@
-"""What the benchmark programs share: the peers' Python, hornd pinned to cores, rates, the machine's name, and result files.
+"""What the benchmark programs share: the peers' Python, hornd pinned to cores, a client, rates, the machine's name, and result files.
 
 A result file is {"machine", "versions", "date", "command", "rows"}; a row is at least {"bench", "row", "horn", "peer", "ratio"}, where horn and
 peer are the figures and ratio says how much better Horn is; a figure that was not measured is null. See README.md beside this."""
 import datetime
+import http.client
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -42,18 +44,18 @@ def cores(n):
     return set(sorted(os.sched_getaffinity(0))[:n])
 
 
-def peak_mib(pid="self"):
-    """Peak resident memory. VmHWM and not ru_maxrss, which begins at the size of the process that forked."""
+def peak_mib(pid="self", key="VmHWM"):
+    """Peak resident memory, with key VmRSS what it is now. VmHWM and not ru_maxrss, which begins at the size of the process that forked."""
     with open(f"/proc/{pid}/status") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) / 1024
+        return next(int(line.split()[1]) for line in f if line.startswith(key)) / 1024
 
 
 class Hornd(Daemon):
-    """hornd of one build folder with one lane, the whole process pinned to as many cores as the lane has threads."""
+    """hornd of one build folder, the whole process pinned to as many cores as its one lane has threads, or to the given cores."""
 
-    def __init__(self, build, threads, *flags):
-        self.build, self.cores = build, cores(threads)
-        super().__init__(None, "--threads", str(threads), "--lanes", "1", *flags)
+    def __init__(self, build, threads, *flags, lanes=1, on=None, start=True):
+        self.build, self.cores = build, on or cores(threads)
+        super().__init__(None, "--threads", str(threads), "--lanes", str(lanes), *flags, start=start)
 
     def command(self):
         return [os.path.join(ROOT, self.build, "hornd"), *super().command()[1:]]
@@ -68,6 +70,32 @@ class Hornd(Daemon):
 
     def peak_mib(self):
         return peak_mib(self.process.pid)
+
+
+class Client:
+    """One connection that stays open: a new one for every poll would cost more than a tiny job."""
+
+    def __init__(self, d):
+        self.c = http.client.HTTPConnection(d.host, int(d.port), timeout=600)
+
+    def call(self, method, path, body=None):
+        text = body if body is None or isinstance(body, (str, bytes)) else json.dumps(body)
+        self.c.request(method, path, text, {"Content-Type": "application/json"} if body else {})
+        r = self.c.getresponse()
+        j = json.loads(r.read())
+        assert r.status < 300, j
+        return j
+
+    def post(self, job):
+        return self.call("POST", "/api/v1/jobs", job)["id"]
+
+    def wait(self, id, pause=0.005):
+        while True:
+            j = self.call("GET", f"/api/v1/jobs/{id}")
+            if j["state"] not in ("queued", "running"):
+                assert j["state"] == "done", j
+                return j
+            time.sleep(pause)
 
 
 # --- figures -------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include <strings.h>
 
 #include "engine/base/thread.h"
+#include "engine/cpu/crowd.h"
 #include "engine/cpu/kernels.h"
 
 #ifdef _OPENMP
@@ -190,6 +191,7 @@ static void cpu_enter(struct device *d)
     omp_set_dynamic(0);
 #pragma omp parallel num_threads(d->threads)
     thread_compute_mode();
+    crowd_enter(d->threads);
 #else
     (void)d;
 #endif

@@ -1,5 +1,6 @@
 /* The only place where a parallel region begins (but for oneDNN's own and the recurrent kernels). */
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/crowd.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -24,6 +25,7 @@ void team_run(const struct device *d, int64_t n, int64_t grain, void (*body)(con
 {
 #ifdef _OPENMP
     if (d->threads > 1 && n >= 2 * grain && !omp_in_parallel()) {
+        crowd_look();
         /* Always the full team: libgomp ends and starts threads when the size changes. */
 #pragma omp parallel num_threads(d->threads)
         {
