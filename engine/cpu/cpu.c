@@ -197,6 +197,11 @@ static void cpu_enter(struct device *d)
 #endif
 }
 
+static int cpu_threads(struct device *d)
+{
+    return d->threads;
+}
+
 static const char *cpu_describe(struct device *d)
 {
     return d->text;
@@ -280,12 +285,14 @@ static const struct backend cpu = {
     .abi = BACKEND_ABI,
     .name = "cpu",
     .kernels = kernel_table,
+    .host_memory = true,
     .reference_ok = true,
     .supports = cpu_supports,
     .count = cpu_backend_count,
     .open = cpu_open,
     .close = cpu_close,
     .enter = cpu_enter,
+    .threads = cpu_threads,
     .describe = cpu_describe,
     .alloc = cpu_alloc,
     .release = cpu_release,

@@ -4,6 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/base/thread.h"
+
+#define AHEAD_BYTES ((size_t)256 << 10) /* of inputs: what takes longer to gather than it takes to wake a thread (some 10 us) */
+
 int64_t feed_steps(const struct feed *f)
 {
     return (f->rows + f->batch - 1) / f->batch;
@@ -68,10 +72,19 @@ void feed_needs(const struct feed *f, size_t needs[N_REGIONS], size_t *arena_byt
 
 enum status feed_start(struct feed *f, const struct regions *regions, void *arena, struct problem *problem)
 {
+    const struct plan *plan = (f->program[0] ? f->program[0] : f->program[1])->plan;
+
+    f->ahead.beside = cpu_count() > plan->backend->threads(plan->device);
     for (int i = 0; i < 2; i++)
         if (f->program[i])
             TRY(program_start(f->program[i], regions, arena, problem));
     return ST_OK;
+}
+
+/* Where a batch goes: into the set of inputs that no step reads, if there are two. */
+static void *place_of(const struct program *p, value_id v)
+{
+    return p->session->spare ? session_spare(p->session, v) : session_address(p->session, v);
 }
 
 static enum status put_array(struct feed *f, struct program *p, value_id v, int array, const int64_t *row,
@@ -81,7 +94,7 @@ static enum status put_array(struct feed *f, struct program *p, value_id v, int 
     size_t bytes = value_bytes(&p->graph->values[v]);
 
     if (p->plan->backend->host_memory)
-        return s->gather(s, array, row, p->batch, session_address(p->session, v), problem);
+        return s->gather(s, array, row, p->batch, place_of(p, v), problem);
     if (f->staging_bytes < bytes) {
         big_free(f->staging, f->staging_bytes);
         f->staging = NULL;
@@ -90,7 +103,7 @@ static enum status put_array(struct feed *f, struct program *p, value_id v, int 
         f->staging_bytes = bytes;
     }
     TRY(s->gather(s, array, row, p->batch, f->staging, problem));
-    session_put(p->session, v, f->staging, bytes);
+    p->plan->backend->put(p->session->device, place_of(p, v), f->staging, bytes);
     return ST_OK;
 }
 
@@ -132,14 +145,19 @@ static enum status put_class_weights(struct feed *f, struct program *p, const in
             if (f->spec->class_ids[k] == class)
                 f->class_weight[i] = (float)f->spec->class_weights[k];
     }
-    session_put(p->session, p->class_weight, f->class_weight, sizeof(float) * (size_t)p->batch);
+    p->plan->backend->put(p->session->device, place_of(p, p->class_weight), f->class_weight, sizeof(float) * (size_t)p->batch);
     return ST_OK;
 }
 
-enum status feed_step(struct feed *f, int64_t step, const int64_t *order, struct program **ret, struct problem *problem)
+static struct program *program_of(const struct feed *f, int64_t step)
+{
+    return f->rows - step * f->batch >= f->batch ? f->program[0] : f->program[1];
+}
+
+static enum status gather_step(struct feed *f, int64_t step, const int64_t *order, struct problem *problem)
 {
     int64_t begin = step * f->batch;
-    struct program *p = f->rows - begin >= f->batch ? f->program[0] : f->program[1];
+    struct program *p = program_of(f, step);
     struct source *s = f->source;
     int weight = s->n_inputs + s->n_targets;
     CLEAN(free_owned) int64_t *own = NULL;
@@ -165,12 +183,66 @@ enum status feed_step(struct feed *f, int64_t step, const int64_t *order, struct
     }
     if (p->class_weight)
         TRY(put_class_weights(f, p, row, problem));
+    return ST_OK;
+}
+
+static void gather_ahead(void *context)
+{
+    struct feed *f = context;
+
+    f->ahead.status = gather_step(f, f->ahead.step, f->ahead.order, &f->ahead.problem);
+}
+
+/* Has the reader begin with that step. */
+static enum status ask_ahead(struct feed *f, int64_t step, const int64_t *order, struct problem *problem)
+{
+    struct program *p;
+
+    if (step >= feed_steps(f))
+        return ST_OK;
+    p = program_of(f, step);
+    if (p->graph->bytes[AT_INPUT] < AHEAD_BYTES || !f->ahead.beside)
+        return ST_OK;
+    TRY(session_double(p->session, problem));
+    if (!f->ahead.reader)
+        f->ahead.reader = reader_new(gather_ahead, f);
+    f->ahead.step = step;
+    f->ahead.order = order;
+    f->ahead.asked = true;
+    reader_start(f->ahead.reader);
+    return ST_OK;
+}
+
+enum status feed_step(struct feed *f, int64_t step, const int64_t *order, struct program **ret, struct problem *problem)
+{
+    struct program *p = program_of(f, step);
+    bool there = f->ahead.asked && f->ahead.step == step && f->ahead.order == order;
+
+    feed_settle(f);
+    if (!there) {
+        TRY(gather_step(f, step, order, problem));
+    } else if (f->ahead.status != ST_OK) {
+        *problem = f->ahead.problem;
+        return f->ahead.status;
+    }
+    if (p->session->spare)
+        session_swap(p->session);
+    TRY(ask_ahead(f, step + 1, order, problem));
     *ret = p;
     return ST_OK;
 }
 
+void feed_settle(struct feed *f)
+{
+    if (f->ahead.asked)
+        reader_wait(f->ahead.reader);
+    f->ahead.asked = false;
+}
+
 void feed_done(struct feed *f)
 {
+    f->ahead.reader = reader_free(f->ahead.reader);
+    f->ahead.asked = false;
     for (int i = 0; i < 2; i++)
         f->program[i] = program_free(f->program[i]);
     big_free(f->staging, f->staging_bytes);

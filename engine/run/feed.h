@@ -1,10 +1,15 @@
 /* Pairs of programs (whole batches, the ragged last one) and how rows of a source get into their inputs. Shared by training,
- * validation, evaluation and bulk prediction. */
+ * validation, evaluation and bulk prediction.
+ *
+ * Large batches are gathered ahead where there is a CPU that the steps leave free: while a step runs, a thread of the feed's own
+ * brings the rows of the next one into the session's second set of inputs. A problem that it meets is told when that next step is
+ * asked for. On CPUs that are all the team's, such a thread would take from it what it saves, and hold up who waits at a region's end. */
 #ifndef HORN_RUN_FEED_H
 #define HORN_RUN_FEED_H
 
 #include "engine/run/batch.h"
 #include "engine/run/program.h"
+#include "engine/run/reader.h"
 
 struct feed {
     struct source *source;
@@ -16,6 +21,14 @@ struct feed {
     void *staging;              /* for devices whose memory the host cannot write; one input */
     size_t staging_bytes;
     float *class_weight; // (batch)
+    struct feed_ahead {  /* the batch that the reader brings; the reader's alone while it runs */
+        struct reader *reader;
+        bool beside, asked; /* there is a CPU for it; it was started */
+        int64_t step;
+        const int64_t *order;
+        enum status status;
+        struct problem problem;
+    } ahead;
 };
 
 /* Number of steps: whole batches and one more for a rest. */
@@ -27,6 +40,8 @@ void feed_needs(const struct feed *f, size_t needs[N_REGIONS], size_t *arena_byt
 enum status feed_start(struct feed *f, const struct regions *regions, void *arena, struct problem *problem);
 /* Puts the rows order[step * batch ..] (order NULL: in file order) into the program of that step, which is returned in *ret. */
 enum status feed_step(struct feed *f, int64_t step, const int64_t *order, struct program **ret, struct problem *problem);
+/* Waits for a batch that is being gathered ahead, and forgets it. Before `order` is changed, and before others read the source. */
+void feed_settle(struct feed *f);
 void feed_done(struct feed *f); /* the source is not closed */
 
 #endif

@@ -24,13 +24,27 @@ struct profiling {
     struct regions regions;
     void *arena;
     size_t arena_bytes;
-    int64_t *order; /* rows of the next step, NULL: the first ones */
+    int64_t *order; /* rows of all steps */
     int steps;
     double whole[MAX_STEPS], fed[MAX_STEPS];
     double *node; // (plan's steps, MAX_STEPS)
 };
 
 /* --- the program beside the real one ------------------------------------------------------------------------------------------ */
+
+/* Rows as a shuffled epoch brings them, anywhere in the source; else the first ones each time. */
+static void draw_rows(struct profiling *w)
+{
+    uint64_t key = w->s->seed ^ text_hash("profile");
+    bool shuffle = w->s->mode == PROGRAM_TRAIN && w->s->spec->shuffle;
+
+    for (int64_t i = 0; i < w->feed.rows; i++) {
+        struct philox_words r = philox(key, 0, (uint64_t)i);
+        uint64_t word = (uint64_t)r.w[0] << 32 | r.w[1];
+
+        w->order[i] = shuffle ? (int64_t)(word % (uint64_t)w->feed.source->rows) : i % w->feed.batch;
+    }
+}
 
 static void choose_rows(struct profiling *w)
 {
@@ -42,9 +56,10 @@ static void choose_rows(struct profiling *w)
         rows = (int64_t)floor((double)rows * (1 - spec->validation_split));
     if (rows > spec->batch_size)
         rows = spec->batch_size;
-    w->feed = (struct feed){.source = source, .spec = spec, .data = &spec->data, .rows = rows, .batch = rows};
-    if (w->s->mode == PROGRAM_TRAIN && spec->shuffle)
-        w->order = must_alloc(sizeof *w->order * (size_t)rows);
+    w->feed = (struct feed){
+        .source = source, .spec = spec, .data = &spec->data, .rows = rows * (WARM_STEPS + MAX_STEPS), .batch = rows};
+    w->order = must_alloc(sizeof *w->order * (size_t)w->feed.rows);
+    draw_rows(w);
 }
 
 static enum status put_weights(struct profiling *w)
@@ -116,18 +131,6 @@ static void profiling_done(struct profiling *w)
 
 /* --- steps with and without clocks ------------------------------------------------------------------------------------------- */
 
-/* Rows as a shuffled epoch brings them: anywhere in the source. */
-static void draw_rows(struct profiling *w, int step)
-{
-    uint64_t key = w->s->seed ^ text_hash("profile");
-
-    for (int64_t i = 0; w->order && i < w->feed.rows; i++) {
-        struct philox_words r = philox(key, (uint64_t)step, (uint64_t)i);
-
-        w->order[i] = (int64_t)(((uint64_t)r.w[0] << 32 | r.w[1]) % (uint64_t)w->feed.source->rows);
-    }
-}
-
 static enum status clocked_step(struct profiling *w, struct session *s, int step)
 {
     const struct plan *p = s->plan;
@@ -162,9 +165,8 @@ static enum status run_steps(struct profiling *w)
             began = clock_seconds();
         if (i >= LEAST_STEPS && clock_seconds() - began > STEP_SECONDS)
             break;
-        draw_rows(w, i);
         start = clock_seconds();
-        TRY(feed_step(&w->feed, 0, w->order, &p, w->problem));
+        TRY(feed_step(&w->feed, i + WARM_STEPS, w->order, &p, w->problem));
         fed = clock_seconds();
         TRY(session_run(p->session, w->problem));
         ran = clock_seconds();

@@ -23,6 +23,45 @@ void *session_address(const struct session *s, value_id v)
     return (char *)s->base[value->at] + offset;
 }
 
+static bool is_input(const struct session *s, const void *address)
+{
+    const char *begin = s->base[AT_INPUT];
+
+    return (const char *)address >= begin && (const char *)address < begin + s->plan->graph->bytes[AT_INPUT];
+}
+
+enum status session_double(struct session *s, struct problem *problem)
+{
+    const struct plan *p = s->plan;
+    size_t total = 0;
+
+    if (s->spare || !p->graph->bytes[AT_INPUT])
+        return ST_OK;
+    TRY(p->backend->alloc(s->device, p->graph->bytes[AT_INPUT], &s->spare, problem));
+    for (uint32_t i = 0; i < p->n_steps; i++)
+        total += (size_t)s->calls[i].node->n_in + s->calls[i].node->n_out;
+    s->inputs = must_alloc((total + 1) * sizeof *s->inputs);
+    for (size_t i = 0; i < total; i++)
+        if (is_input(s, s->pointers[i]))
+            s->inputs[s->n_inputs++] = &s->pointers[i];
+    return ST_OK;
+}
+
+void *session_spare(const struct session *s, value_id v)
+{
+    return (char *)s->spare + ((char *)session_address(s, v) - (char *)s->base[AT_INPUT]);
+}
+
+void session_swap(struct session *s)
+{
+    char *from = s->base[AT_INPUT], *to = s->spare;
+
+    for (size_t i = 0; i < s->n_inputs; i++)
+        *s->inputs[i] = to + ((char *)*s->inputs[i] - from);
+    s->base[AT_INPUT] = to;
+    s->spare = from;
+}
+
 enum status regions_grow(struct regions *r, struct device *d, const struct backend *b, const size_t bytes[N_REGIONS],
                          struct problem *problem)
 {
@@ -112,8 +151,11 @@ struct session *session_free(struct session *s)
         p->backend->release(s->device, s->base[AT_TEMP], p->arena_bytes);
     if (s->base[AT_INPUT])
         p->backend->release(s->device, s->base[AT_INPUT], p->graph->bytes[AT_INPUT]);
+    if (s->spare)
+        p->backend->release(s->device, s->spare, p->graph->bytes[AT_INPUT]);
     if (s->scratch)
         p->backend->release(s->device, s->scratch, p->scratch_bytes);
+    free_null(s->inputs);
     free_null(s->pointers);
     free_null(s->calls);
     return free_null(s);

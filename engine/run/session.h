@@ -18,6 +18,9 @@ struct session {
     void *scratch;
     bool owns_arena;
     void **pointers; /* in and out addresses of every step, worked out once */
+    void *spare;     /* a second AT_INPUT, owned; NULL before session_double() */
+    void ***inputs;  /* those of the pointers that lead into AT_INPUT */
+    size_t n_inputs;
     struct kernel_call *calls;
 };
 
@@ -38,6 +41,12 @@ struct session *session_free(struct session *s);
 DEFINE_OWNED(struct session, session_free)
 
 void *session_address(const struct session *s, value_id v);
+/* Two sets of inputs, so that the next batch can be written while a step reads its own: session_spare() is the place of an input in
+ * the set that the steps do not read, session_swap() makes the sets change places. Writing the spare set is another thread's to
+ * do; swapping is not, nor while that thread writes. */
+enum status session_double(struct session *s, struct problem *problem); /* once; later calls do nothing */
+void *session_spare(const struct session *s, value_id v);
+void session_swap(struct session *s);
 void session_put(struct session *s, value_id v, const void *host, size_t bytes);
 void session_get(struct session *s, value_id v, void *host, size_t bytes);
 /* What the plan works out of the weights alone, into the region CONST: once, before the first session_run. */

@@ -505,6 +505,7 @@ static enum status end_epoch(struct fit *f, bool *leave, enum fit_end *end)
 
 static enum status run_epoch(struct fit *f, bool *leave, enum fit_end *end)
 {
+    feed_settle(&f->train);
     shuffle_rows(f);
     f->began = clock_seconds();
     f->began_step = f->step;
@@ -515,6 +516,7 @@ static enum status run_epoch(struct fit *f, bool *leave, enum fit_end *end)
             return ST_OK;
         TRY(train_step(f));
     }
+    feed_settle(&f->train); /* a callback may stop an epoch early, and validation may read the same source */
     f->ended = clock_seconds();
     return end_epoch(f, leave, end);
 }
