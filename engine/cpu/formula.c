@@ -423,7 +423,29 @@ static void run_part(const void *context, int64_t begin, int64_t end)
     part->simd->run(part->run, begin, end);
 }
 
-void formula_run(const struct device *d, const struct formula_program *p, void *const *in, void *const *out)
+/* `rows` with numbers of direct inputs in place of the formula's. An input that no term reads is not among them: without the one
+ * by rows all blocks are alike. */
+static struct formula_rows direct_rows(const struct formula_program *p, const struct formula_rows *rows)
+{
+    struct formula_rows ret = *rows;
+    int direct[MAX_FORMULA_IN];
+
+    for (int i = 0; i < MAX_FORMULA_IN; i++)
+        direct[i] = NONE;
+    for (int i = 0; i < p->n_direct_in; i++)
+        direct[p->direct_in[i]] = i;
+    if (direct[rows->in] == NONE)
+        return (struct formula_rows){0};
+    ret.in = direct[rows->in];
+    for (int i = 0; i < rows->n_resting; i++) {
+        ret.rests = ret.rests && direct[rows->resting[i]] != NONE;
+        ret.resting[i] = (uint8_t)direct[rows->resting[i]];
+    }
+    return ret;
+}
+
+void formula_run_rows(const struct device *d, const struct formula_program *p, void *const *in, void *const *out,
+                      const struct formula_rows *rows)
 {
     const struct simd_formulas *simd = d->simd->formulas;
     struct formula_run r;
@@ -442,6 +464,7 @@ void formula_run(const struct device *d, const struct formula_program *p, void *
         return;
     for (int i = 0; i < p->n_scalar_code; i++)
         simd->scalar(&p->scalar_code[i], r.scalar);
+    r.rows = rows && rows->where ? direct_rows(p, rows) : (struct formula_rows){0};
     r.code = p->code;
     r.n_code = p->n_code;
     r.n_slots = p->n_slots;
@@ -451,7 +474,7 @@ void formula_run(const struct device *d, const struct formula_program *p, void *
     r.n_direct_out = p->n_direct_out;
     r.inputs = p->inputs;
     for (int i = 0; i < p->n_direct_in; i++)
-        r.direct_in[i] = in[p->direct_in[i]];
+        r.direct_in[i] = rows && p->direct_in[i] == rows->in ? out[0] : in[p->direct_in[i]]; /* any whole one: it is not read */
     for (int i = 0; i < p->n_direct_out; i++)
         r.direct_out[i] = out[p->direct_out[i]];
     for (int i = 0; i < p->n_inputs; i++)
@@ -460,4 +483,9 @@ void formula_run(const struct device *d, const struct formula_program *p, void *
     int64_t grain = TEAM_GRAIN / (1 + p->n_code / 8);
 
     team_run(d, p->n, grain, run_part, &(struct part){simd, &r});
+}
+
+void formula_run(const struct device *d, const struct formula_program *p, void *const *in, void *const *out)
+{
+    formula_run_rows(d, p, in, out, NULL);
 }

@@ -28,6 +28,7 @@
     X(matmul)           \
     X(pointwise)        \
     X(update)           \
+    X(update_rows)      \
     X(expand)           \
     X(fill)             \
     X(reduce)           \
@@ -53,6 +54,7 @@
     X(cast)             \
     X(gather)           \
     X(scatter_add)      \
+    X(scatter_rows)     \
     X(pick)             \
     X(pick_dx)          \
     X(one_hot)

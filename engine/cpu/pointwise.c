@@ -16,20 +16,13 @@ static bool leaves_overlap(const struct value *values, value_id a, value_id b)
     return x->at == y->at && x->offset < y->offset + value_bytes(y) && y->offset < x->offset + value_bytes(x);
 }
 
-static KERNEL_PREPARE(pointwise_prepare)
+struct formula_program *node_formula(const struct formula *f, const struct value *const *in, const struct node *n,
+                                     const struct value *values)
 {
-    const struct formula *f = n->attr;
-    const struct value *in[MAX_FORMULA_IN];
     uint32_t same[MAX_FORMULA_OUT] = {0};
     int guard[MAX_FORMULA_OUT];
     bool update = n->op->flags & OP_EFFECT;
 
-    (void)scratch;
-    for (int o = 0; o < n->n_out; o++)
-        if (values[n->out[o]].type != (enum dtype)f->type || count_of(values, n->out[o]) != count_of(values, n->out[0]))
-            return fail(problem, ST_UNSUPPORTED, "", "outputs of several types or sizes");
-    for (int i = 0; i < f->n_in; i++)
-        in[i] = &values[n->in[i]];
     for (int o = 0; o < f->n_out; o++) {
         guard[o] = -1;
         for (int i = 0; i < f->n_in; i++) {
@@ -40,10 +33,24 @@ static KERNEL_PREPARE(pointwise_prepare)
                 guard[o] = i;
         }
     }
+    return formula_compile(f, in, &values[n->out[0]].shape, same, update ? guard : NULL);
+}
+
+static KERNEL_PREPARE(pointwise_prepare)
+{
+    const struct formula *f = n->attr;
+    const struct value *in[MAX_FORMULA_IN];
+
+    (void)scratch;
+    for (int o = 0; o < n->n_out; o++)
+        if (values[n->out[o]].type != (enum dtype)f->type || count_of(values, n->out[o]) != count_of(values, n->out[0]))
+            return fail(problem, ST_UNSUPPORTED, "", "outputs of several types or sizes");
+    for (int i = 0; i < f->n_in; i++)
+        in[i] = &values[n->in[i]];
     struct pointwise_plan *p = must_alloc(sizeof *p);
 
     p->device = d;
-    p->program = formula_compile(f, in, &values[n->out[0]].shape, same, update ? guard : NULL);
+    p->program = node_formula(f, in, n, values);
     *ret = p;
     return ST_OK;
 }

@@ -20,11 +20,13 @@ struct build {
     struct graph *graph;
     struct problem problem; /* the first; status ST_OK while all is well */
     const char *origin;
-    bool training;       /* dropout drops, batch norm uses the batch */
-    value_id seed, step; /* I64 scalars in AT_STATE, for random ops; 0 when not training */
-    value_id ok;         /* scalar: emit_update, emit_store, emit_accumulate and emit_step_next write only where it is
+    bool training;           /* dropout drops, batch norm uses the batch */
+    value_id seed, step;     /* I64 scalars in AT_STATE, for random ops; 0 when not training */
+    value_id ok;             /* scalar: emit_update, emit_store, emit_accumulate and emit_step_next write only where it is
                              * not 0, so that a step that went to NaN changes nothing; 0 (none): always */
-    uint64_t n_random;   /* random streams given out */
+    value_id by_rows, where; /* a gradient by rows (emit_scatter_rows), which emit_update reads as if it were the flat vector of
+                              * all rows; 0: none */
+    uint64_t n_random;       /* random streams given out */
     struct weights *weights;
     value_id *penalties; /* scalars that regularizers add to the loss; in the graph's arena */
     int n_penalties;

@@ -2,7 +2,10 @@
  *
  * Indices may have any numeric type and are cut to whole numbers, since token ids arrive as float32 in Keras models. One
  * outside gives NaN where a number is looked up (JAX's "fill" mode), so that a wrong vocabulary size is seen at once; it adds
- * nothing to a gradient, and its one-hot row is zeros. */
+ * nothing to a gradient, and its one-hot row is zeros.
+ *
+ * The gradient of a table has two forms: scatter_add makes a table of sums, scatter_rows the sums of those rows that were looked
+ * up and a list that says where they are. Each sum is the same chain of additions from zero, in index order. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"
@@ -79,6 +82,40 @@ static void scatter_add_reference(const struct kernel_call *c)
 
         for (int64_t k = 0; row >= 0 && k < d; k++)
             ((float *)c->out[0])[row * d + k] += ((const float *)c->in[0])[i * d + k];
+    }
+}
+
+static enum status scatter_rows_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
+{
+    const struct scatter_add *how = n->attr;
+    int64_t count = 1;
+
+    TRY(scatter_add_infer(n, in, out, problem));
+    for (int i = 0; i < in[1].shape.rank; i++)
+        count = count < 0 || in[1].shape.dim[i] < 0 ? -1 : count * in[1].shape.dim[i];
+    out[0].shape.dim[0] = count;
+    out[1].shape = SHAPE(how->rows);
+    out[1].type = I32;
+    return ST_OK;
+}
+
+static void scatter_rows_reference(const struct kernel_call *c)
+{
+    const struct scatter_add *how = c->node->attr;
+    int64_t n = OUT_VALUE(c, 0)->shape.dim[0], d = OUT_VALUE(c, 0)->shape.dim[1];
+    float *sums = c->out[0];
+    int32_t *where = c->out[1], used = 0;
+
+    memset(sums, 0, value_bytes(OUT_VALUE(c, 0)));
+    for (int64_t r = 0; r < how->rows; r++)
+        where[r] = -1;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row = element_index(c->in[1], IN_VALUE(c, 1)->type, i, how->rows);
+
+        if (row >= 0 && where[row] < 0)
+            where[row] = used++;
+        for (int64_t k = 0; row >= 0 && k < d; k++)
+            sums[where[row] * d + k] += ((const float *)c->in[0])[i * d + k];
     }
 }
 
@@ -179,6 +216,34 @@ value_id emit_gather(struct build *b, value_id table, value_id index)
     return table && index ? emit(b, &op_gather, NULL, (value_id[]){table, index}, 2, 1) : 0;
 }
 
+/* By rows where they are at most half of a table's rows, and the table has so many elements that a second sum and update cost
+ * less than they save (some 10 us). */
+#define LARGE_TABLE 65536
+
+value_id emit_scatter_rows(struct build *b, value_id v, value_id *where)
+{
+    const struct node *n = &b->graph->nodes[value_of(b, v)->producer];
+    struct shape table = shape_of(b, v);
+    const char *origin = b->origin;
+    struct scatter_add how;
+    value_id in[2], sums;
+
+    if (build_failed(b) || n->op != &op_scatter_add || !shape_known(&table))
+        return 0;
+    how = *(const struct scatter_add *)n->attr;
+    memcpy(in, n->in, sizeof in);
+    struct shape index = shape_of(b, in[1]);
+
+    if (!shape_known(&index) || value_of(b, in[0])->type != F32 || 2 * shape_count(&index) > how.rows || how.rows > INT32_MAX ||
+        shape_count(&table) < LARGE_TABLE)
+        return 0;
+    b->origin = n->origin; /* the layer, which a profile names */
+    sums = emit(b, &op_scatter_rows, &how, in, 2, 2);
+    b->origin = origin;
+    *where = build_out(b, sums, 1);
+    return sums;
+}
+
 value_id emit_pick(struct build *b, value_id x, value_id index)
 {
     return x && index ? emit(b, &op_pick, NULL, (value_id[]){x, index}, 2, 1) : 0;
@@ -202,6 +267,13 @@ const struct op op_scatter_add = {
     .attr_size = sizeof(struct scatter_add),
     .infer = scatter_add_infer,
     .reference = scatter_add_reference,
+};
+
+const struct op op_scatter_rows = {
+    .name = "scatter_rows",
+    .attr_size = sizeof(struct scatter_add),
+    .infer = scatter_rows_infer,
+    .reference = scatter_rows_reference,
 };
 
 const struct op op_pick = {

@@ -153,6 +153,10 @@ value_id emit_reverse(struct build *b, value_id x, int axis);
 /* table (v, d), index (...) of any numeric type -> (..., d). An index outside 0 .. v-1 gives a row of NaN (JAX does so). The
  * gradient of the table is the op "scatter_add", summed in index order. */
 value_id emit_gather(struct build *b, value_id table, value_id index);
+/* The gradient of a table by rows. If v was made by scatter_add, from few rows of a large table, the same sums without the rows
+ * of zeros: (n, d), n the number of indices, unused rows zero, in the order in which their rows are first looked up; *where gets
+ * (rows) I32, the number of each row's sum or -1. Else 0. Never a problem; v itself then loses its readers. */
+value_id emit_scatter_rows(struct build *b, value_id v, value_id *where);
 /* y[...] = x[..., index[...]]; outside: NaN. */
 value_id emit_pick(struct build *b, value_id x, value_id index);
 value_id emit_one_hot(struct build *b, value_id index, int64_t classes); /* (...) -> (..., classes) */
@@ -215,6 +219,7 @@ void emit_step_next(struct build *b, value_id step); /* I64 scalar += 1, behind 
  * expand             expand             x                                          y: x broadcast to the shape
  * pointwise          formula            as the formula                             as the formula, F32
  * pointwise_update   formula            as the formula                             leaves that it writes (effect)
+ * update_rows        update_rows        as the formula, where                      leaves that it writes (effect)
  * fill               fill               none                                       y
  * reshape            reshape            x                                          y (view)
  * transpose, concat, slice, pad, reverse, copy: any type                           y
@@ -222,6 +227,7 @@ void emit_step_next(struct build *b, value_id step); /* I64 scalar += 1, behind 
  * store              none               x [, ok]                                   leaf (effect)
  * gather             none               table, index                               y
  * scatter_add        scatter_add        dy, index                                  dtable (rows, d)
+ * scatter_rows       scatter_add        dy, index                                  sums (n, d), where (rows): I32
  * pick               none               x, index                                   y
  * pick_dx            pick_dx            dy, index                                  dx (..., width)
  * one_hot            one_hot            index                                      y
@@ -251,6 +257,10 @@ struct expand {
 struct fill {
     struct shape shape;
     float value;
+};
+struct update_rows {
+    struct formula formula;
+    int by_rows; /* input that has rows (n, d): row r of the others takes its row where[r], zeros if that is -1 */
 };
 struct reshape {
     struct shape shape;

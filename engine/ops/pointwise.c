@@ -1,7 +1,10 @@
 /* Pointwise formulas as an op, as an effect, and the handful that everybody writes.
  *
  * The gradient is a formula too, made by formula_grad(). All gradients that are wanted come from one node, since they share
- * most of their terms; those of broadcast inputs are summed afterwards. */
+ * most of their terms; those of broadcast inputs are summed afterwards.
+ *
+ * update_rows is an update of which one input is given by some of its rows, all others being zeros: an optimizer's step for a
+ * table that was looked up. Every element is computed, since momentum moves rows that have no gradient. */
 #include "engine/ops/ops.h"
 
 #include "engine/ops/all.h"
@@ -31,16 +34,39 @@ static enum status pointwise_infer(const struct node *n, const struct value *in,
     return ST_OK;
 }
 
+/* Whether `out` are leaves that a formula over `shape` can write. */
+static enum status check_written(const struct shape *shape, const struct value *out, int n_out, struct problem *problem)
+{
+    for (int i = 0; i < n_out; i++)
+        if (!shapes_agree(&out[i].shape, shape) || out[i].type != F32)
+            return no_fit(problem, "an update gives float32 %s, the state is %s %s", shape_text(shape).s,
+                          dtype_name(out[i].type), shape_text(&out[i].shape).s);
+    return ST_OK;
+}
+
 static enum status update_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
 {
     struct shape shape;
 
     TRY(broadcast_inputs(n, in, &shape, problem));
-    for (int i = 0; i < n->n_out; i++)
-        if (!shapes_agree(&out[i].shape, &shape) || out[i].type != F32)
-            return no_fit(problem, "an update gives float32 %s, the state is %s %s", shape_text(&shape).s,
-                          dtype_name(out[i].type), shape_text(&out[i].shape).s);
-    return ST_OK;
+    return check_written(&shape, out, n->n_out, problem);
+}
+
+static enum status update_rows_infer(const struct node *n, const struct value *in, struct value *out, struct problem *problem)
+{
+    const struct update_rows *how = n->attr;
+    const struct value *given = &in[how->by_rows], *where = &in[n->n_in - 1];
+    struct shape shape = SCALAR;
+
+    for (int i = 0; i < n->n_in - 1; i++)
+        if (i != how->by_rows && !shape_broadcast(&shape, &in[i].shape, &shape))
+            return no_fit(problem, "the shapes %s and %s do not fit each other element by element", shape_text(&shape).s,
+                          shape_text(&in[i].shape).s);
+    if (given->shape.rank != 2 || where->shape.rank != 1 || where->type != I32 || !shape_known(&shape) ||
+        shape_count(&shape) != where->shape.dim[0] * given->shape.dim[1])
+        return no_fit(problem, "rows of %s, placed by %s, do not make a whole of %s", shape_text(&given->shape).s,
+                      shape_text(&where->shape).s, shape_text(&shape).s);
+    return check_written(&shape, out, n->n_out, problem);
 }
 
 static void pointwise_reference(const struct kernel_call *c)
@@ -64,6 +90,33 @@ static void pointwise_reference(const struct kernel_call *c)
     }
 }
 
+static void update_rows_reference(const struct kernel_call *c)
+{
+    const struct update_rows *how = c->node->attr;
+    const struct formula *f = &how->formula;
+    const struct shape *shape = &OUT_VALUE(c, 0)->shape;
+    const int32_t *where = c->in[f->n_in];
+    int64_t stride[MAX_FORMULA_IN][MAX_RANK], at[MAX_RANK] = {0}, n = shape_count(shape);
+    int64_t width = IN_VALUE(c, how->by_rows)->shape.dim[1];
+    float in[MAX_FORMULA_IN] = {0}, out[MAX_FORMULA_OUT];
+
+    for (int k = 0; k < f->n_in; k++)
+        if (k != how->by_rows)
+            strides_broadcast(&IN_VALUE(c, k)->shape, shape, stride[k]);
+    for (int64_t i = 0; i < n; i++, advance(shape, at)) {
+        int64_t row = where[i / width];
+
+        for (int k = 0; k < f->n_in; k++)
+            if (k == how->by_rows)
+                in[k] = row < 0 ? 0 : ((const float *)c->in[k])[row * width + i % width];
+            else
+                in[k] = (float)element(c->in[k], IN_VALUE(c, k)->type, dot_strides(shape->rank, at, stride[k]));
+        formula_value(f, in, out);
+        for (int k = 0; k < f->n_out; k++)
+            ((float *)c->out[k])[i] = out[k];
+    }
+}
+
 /* Any input of the output's type: each element is read before it is written. */
 static bool pointwise_shares(const struct node *n, int in)
 {
@@ -71,14 +124,23 @@ static bool pointwise_shares(const struct node *n, int in)
     return true;
 }
 
-static double pointwise_flops(const struct node *n, const struct value *values)
+static double formula_flops(const struct formula *f, const struct value *out)
 {
-    const struct formula *f = n->attr;
     int operations = 0;
 
     for (int i = 0; i < f->n_terms; i++)
         operations += f->terms[i].code != TERM_IN && f->terms[i].code != TERM_CONST;
-    return (double)operations * (double)shape_count(&values[n->out[0]].shape);
+    return (double)operations * (double)shape_count(&out->shape);
+}
+
+static double pointwise_flops(const struct node *n, const struct value *values)
+{
+    return formula_flops(n->attr, &values[n->out[0]]);
+}
+
+static double update_rows_flops(const struct node *n, const struct value *values)
+{
+    return formula_flops(&((const struct update_rows *)n->attr)->formula, &values[n->out[0]]);
 }
 
 /* With the type of the outputs as the formula has it. */
@@ -180,7 +242,7 @@ value_id emit_formula(struct build *b, const struct formula *f, const value_id *
 void emit_update(struct build *b, const struct formula *f, const value_id *in, const value_id *out)
 {
     struct formula guarded = {0};
-    value_id all[MAX_FORMULA_IN + MAX_FORMULA_OUT + 1];
+    value_id all[MAX_FORMULA_IN + MAX_FORMULA_OUT + 2];
     term terms[MAX_FORMULA_IN + MAX_FORMULA_OUT + 1], outs[MAX_FORMULA_OUT];
     int n = 0;
 
@@ -219,6 +281,14 @@ void emit_update(struct build *b, const struct formula *f, const value_id *in, c
                    MAX_FORMULA_OUT);
         return;
     }
+    for (int i = 0; i < n && b->by_rows; i++)
+        if (all[i] == b->by_rows) {
+            struct update_rows how = {guarded, i};
+
+            all[n] = b->where;
+            emit_effect(b, &op_update_rows, &how, all, n + 1, out, f->n_out);
+            return;
+        }
     emit_effect(b, &op_pointwise_update, &guarded, all, n, out, f->n_out);
 }
 
@@ -321,6 +391,15 @@ const struct op op_pointwise_update = {
     .infer = update_infer,
     .reference = pointwise_reference,
     .flops = pointwise_flops,
+};
+
+const struct op op_update_rows = {
+    .name = "update_rows",
+    .flags = OP_EFFECT,
+    .attr_size = sizeof(struct update_rows),
+    .infer = update_rows_infer,
+    .reference = update_rows_reference,
+    .flops = update_rows_flops,
 };
 
 const struct op op_fill = {

@@ -139,39 +139,59 @@ static term clipped(struct formula *f, term g, term norm, double c)
     return f_mul(f, g, f_div(f, f_const(f, c), f_max(f, norm, f_const(f, c))));
 }
 
-static value_id norm_of(struct build *b, value_id g)
+static value_id root(struct build *b, value_id squares)
 {
     struct formula f = {0};
-    value_id squares = emit_reduce_all(b, g, REDUCE_SUM_SQUARES);
 
     f_out(&f, f_sqrt(&f, f_in(&f)));
     return emit_formula(b, &f, &squares);
 }
 
-/* clipnorm writes into the gradients themselves: the parts lie in the flat vector that is read afterwards. */
-static void clip_each(struct build *b, double c, const value_id *parts, int n_parts)
+value_id gradient_squares(struct build *b, const struct parameter_group *group, int n)
 {
-    for (int i = 0; i < n_parts; i++) {
-        struct formula f = {0};
-        term g = f_in(&f), norm = f_in(&f);
+    value_id sum = 0;
 
-        f_out(&f, clipped(&f, g, norm, c));
-        emit_update(b, &f, (value_id[]){parts[i], norm_of(b, parts[i])}, &parts[i]);
+    for (int i = 0; i < n; i++) {
+        value_id squares = emit_reduce_all(b, group[i].g, REDUCE_SUM_SQUARES);
+
+        sum = sum ? emit_add(b, sum, squares) : squares;
     }
+    return sum;
 }
 
-static value_id clip_all(struct build *b, const struct optimizer_common *c, value_id gradient)
+/* Into the gradient's own place if it is a leaf, for a flat vector that is read afterwards; else a new value. */
+static value_id clip_norm(struct build *b, double c, value_id g, value_id norm, bool in_place)
 {
     struct formula f = {0};
-    value_id in[2] = {gradient};
+    term x = f_in(&f), length = f_in(&f);
+
+    f_out(&f, clipped(&f, x, length, c));
+    if (!in_place)
+        return emit_formula(b, &f, (value_id[]){g, norm});
+    emit_update(b, &f, (value_id[]){g, norm}, &g);
+    return g;
+}
+
+static void clip_each(struct build *b, double c, struct parameter_group *p)
+{
+    if (p->where)
+        p->g = clip_norm(b, c, p->g, root(b, emit_reduce_all(b, p->g, REDUCE_SUM_SQUARES)), false);
+    else
+        for (int i = 0; i < p->n_parts; i++)
+            (void)clip_norm(b, c, p->parts[i], root(b, emit_reduce_all(b, p->parts[i], REDUCE_SUM_SQUARES)), true);
+}
+
+/* norm: of all gradients, 0 where none is asked for. Rows that a gradient by rows leaves out are zeros here as there. */
+static value_id clip_all(struct build *b, const struct optimizer_common *c, value_id gradient, value_id norm)
+{
+    struct formula f = {0};
+    value_id in[2] = {gradient, norm};
     term g = f_in(&f);
 
-    if (isnan(c->global_clipnorm) && isnan(c->clipvalue))
+    if (!norm && isnan(c->clipvalue))
         return gradient;
-    if (!isnan(c->global_clipnorm)) {
-        in[1] = norm_of(b, gradient);
+    if (norm)
         g = clipped(&f, g, f_in(&f), c->global_clipnorm);
-    }
     if (!isnan(c->clipvalue))
         g = f_clip(&f, g, -c->clipvalue, c->clipvalue);
     f_out(&f, g);
@@ -209,18 +229,28 @@ static void decay_weights(struct build *b, double decay, value_id w, value_id ra
     emit_update(b, &f, (value_id[]){w, rate}, &w);
 }
 
-void optimizer_step(struct build *b, const struct optimizer_spec *o, value_id w, value_id g, const value_id *parts, int n_parts,
-                    const value_id *slots, value_id rate0, value_id updates)
+void optimizer_step(struct build *b, const struct optimizer_spec *o, struct parameter_group *group, int n, value_id rate0,
+                    value_id updates)
 {
     const struct optimizer_common *c = &o->common;
-    struct update u = {.w = w, .slot = slots};
+    value_id norm = 0, rate, step;
 
-    if (!isnan(c->clipnorm))
-        clip_each(b, c->clipnorm, parts, n_parts);
-    u.g = clip_all(b, c, g);
-    u.rate = decayed(b, c->decay, rate0, updates);
-    u.step = emit_shift(b, updates, 1);
-    if (!isnan(c->weight_decay) && c->weight_decay != 0)
-        decay_weights(b, c->weight_decay, w, u.rate);
-    o->type->emit(b, o->config, &u);
+    for (int i = 0; i < n && !isnan(c->clipnorm); i++)
+        clip_each(b, c->clipnorm, &group[i]);
+    if (!isnan(c->global_clipnorm))
+        norm = root(b, gradient_squares(b, group, n));
+    for (int i = 0; i < n; i++)
+        group[i].g = clip_all(b, c, group[i].g, norm);
+    rate = decayed(b, c->decay, rate0, updates);
+    step = emit_shift(b, updates, 1);
+    for (int i = 0; i < n; i++) {
+        struct update u = {.w = group[i].w, .g = group[i].g, .rate = rate, .step = step, .slot = group[i].slots};
+
+        if (!isnan(c->weight_decay) && c->weight_decay != 0)
+            decay_weights(b, c->weight_decay, u.w, rate);
+        b->by_rows = group[i].where ? u.g : 0;
+        b->where = group[i].where;
+        o->type->emit(b, o->config, &u);
+        b->by_rows = b->where = 0;
+    }
 }

@@ -1,6 +1,7 @@
 /* What an optimizer is: fields, slots, and a formula over flat vectors.
  *
- * All trainable parameters are one flat vector; slots have its layout. A line `const struct optimizer optimizer_x = {` puts a file into
+ * All trainable parameters are one flat vector; slots have its layout. A table whose gradient comes by rows is a group of its own, what
+ * lies before and behind it others. A line `const struct optimizer optimizer_x = {` puts a file into
  * the list. The step is behind build.ok (emit_update). Learning rate, decay, clipping and weight decay are common to all and are
  * no business of an optimizer: optimizer_step() does them around emit(). */
 #ifndef HORN_OPTIMIZERS_OPTIMIZER_H
@@ -9,6 +10,15 @@
 #include "engine/base/field.h"
 #include "engine/ops/ops.h"
 
+#define MAX_SLOTS 4
+struct parameter_group {
+    value_id w, g;             // (n) flat; g by rows: (any, d), see emit_scatter_rows
+    value_id where;            /* of a gradient by rows; 0: g is flat */
+    value_id slots[MAX_SLOTS]; // (n) each, in the order of the slots in use
+    const value_id *parts;     /* views of a flat g, one per weight: clipnorm is per weight */
+    int n_parts;
+};
+
 struct update {           /* one parameter group */
     value_id w, g;        // (n) flat
     value_id rate;        /* scalar F32: the rate of this step, decay applied */
@@ -16,7 +26,6 @@ struct update {           /* one parameter group */
     const value_id *slot; // (n) each, in the order of the slots in use
 };
 
-#define MAX_SLOTS 4
 struct slot_type {
     const char *name; /* as in Keras' files: adam/<variable>_momentum */
     bool at_the_end;  /* in files all of this slot follow the others (Adam's velocity_hat) instead of interleaving by weight */
@@ -54,10 +63,13 @@ enum status optimizer_parse(const struct json *j, struct arena *mem, const char 
 /* First values of the slots in use, one after the other, n each. */
 void optimizer_first_slots(const struct optimizer_spec *o, size_t n, float *slots);
 
-/* The whole step over flat vectors: clipping, decay, weight decay, emit. g and slots as update; `parts` are views of g, one per weight
- * (clipnorm is per weight); rate0 scalar F32 in AT_STATE, updates scalar I64 (done before this step). Order as in Keras 3
- * (base_optimizer.py) with global norm before value clipping, as Keras 1 has them when both are given. */
-void optimizer_step(struct build *b, const struct optimizer_spec *o, value_id w, value_id g, const value_id *parts, int n_parts,
-                    const value_id *slots, value_id rate0, value_id updates);
+/* The finite check's and the global norm's sum over all groups: scalar. */
+value_id gradient_squares(struct build *b, const struct parameter_group *group, int n);
+
+/* The whole step: clipping, decay, weight decay, emit for each group. rate0 scalar F32 in AT_STATE, updates scalar I64 (done before
+ * this step). Order as in Keras 3 (base_optimizer.py) with global norm before value clipping, as Keras 1 has them when both are
+ * given. Clipping changes group[i].g. */
+void optimizer_step(struct build *b, const struct optimizer_spec *o, struct parameter_group *group, int n, value_id rate0,
+                    value_id updates);
 
 #endif

@@ -1,7 +1,8 @@
 /* Emitting a whole step: inputs, layers, losses, metrics, gradients, optimizer.
  *
  * The gradient of a weight is written straight into its place in AT_GRAD: the value that the reverse sweep made is moved there
- * (it was a temporary of the same shape), so that the optimizer reads one flat vector and nothing is copied. */
+ * (it was a temporary of the same shape), so that the optimizer reads one flat vector and nothing is copied. The gradient of a table
+ * of which a step looks up few rows stays by rows (emit_scatter_rows), and its table is a group of its own. */
 #include "engine/run/program.h"
 
 #include <math.h>
@@ -11,6 +12,11 @@
 struct output { /* of one model output, while building */
     value_id p, mask, y, w;
     value_id loss; /* scalar, unweighted */
+};
+
+struct groups { /* what the optimizer steps over, in the order of the weights */
+    struct parameter_group *group;
+    int n;
 };
 
 struct maker { /* what the building functions share */
@@ -334,10 +340,81 @@ static value_id emit_finite(struct build *b, value_id loss, value_id squares)
     return emit_formula(b, &f, (value_id[]){loss, squares});
 }
 
+/* Adds the group of weights and slots at begin .. end of their regions; it still wants a gradient. */
+static struct parameter_group *group_at(struct maker *m, struct groups *to, size_t begin, size_t end)
+{
+    struct graph *g = m->p->graph;
+    struct parameter_group *p = &to->group[to->n++];
+    struct shape flat = SHAPE((int64_t)((end - begin) / sizeof(float)));
+
+    p->w = graph_leaf_at(g, AT_WEIGHT, F32, &flat, begin);
+    for (int k = 0; k < m->r->compile->optimizer.n_slots; k++)
+        p->slots[k] = graph_leaf_at(g, AT_SLOT, F32, &flat, (size_t)k * m->r->weights->trainable_bytes + begin);
+    return p;
+}
+
+/* The weights at begin .. end, whose gradients lie at the same place of AT_GRAD. */
+static void dense_group(struct maker *m, struct groups *to, size_t begin, size_t end, const value_id *parts, int n_parts)
+{
+    struct parameter_group *p;
+    struct shape flat = SHAPE((int64_t)((end - begin) / sizeof(float)));
+
+    if (begin >= end)
+        return;
+    p = group_at(m, to, begin, end);
+    p->g = graph_leaf_at(m->p->graph, AT_GRAD, F32, &flat, begin);
+    p->parts = parts;
+    p->n_parts = n_parts;
+}
+
+/* One flat vector, but for tables of which a step looks up few rows: their gradients never become as large as they are. */
+static void emit_groups(struct maker *m, const struct weight_entry **entry, const value_id *d, int n, struct groups *to)
+{
+    value_id *parts = ARENA_ARRAY(m->mem, value_id, n + 1);
+    size_t begin = 0;
+    int first = 0;
+
+    to->group = ARENA_ARRAY(m->mem, struct parameter_group, 2 * n + 1);
+    for (int i = 0; i < n; i++) {
+        value_id where = 0, rows = d[i] ? emit_scatter_rows(&m->b, d[i], &where) : 0;
+        size_t bytes = (size_t)shape_count(&entry[i]->shape) * sizeof(float);
+
+        if (rows) {
+            dense_group(m, to, begin, entry[i]->offset, parts + first, i - first);
+            struct parameter_group *p = group_at(m, to, entry[i]->offset, entry[i]->offset + bytes);
+
+            p->g = rows;
+            p->where = where;
+            begin = entry[i]->offset + (bytes + REGION_ALIGN - 1) / REGION_ALIGN * REGION_ALIGN;
+            first = i + 1;
+            continue;
+        }
+        if (d[i])
+            place_gradient(m, entry[i], d[i]);
+        parts[i] = graph_leaf_at(m->p->graph, AT_GRAD, F32, &entry[i]->shape, entry[i]->offset);
+    }
+    dense_group(m, to, begin, m->r->weights->trainable_bytes, parts + first, n - first);
+}
+
+/* d: gradients of the n weights in `entry`, 0 where the loss does not depend on one. */
+static enum status emit_optimizer(struct maker *m, const struct weight_entry **entry, const value_id *d, int n)
+{
+    struct groups to = {0};
+
+    if (!m->r->weights->trainable_bytes) /* nothing to train: the step only measures */
+        return ST_OK;
+    emit_groups(m, entry, d, n, &to);
+    m->b.origin = "optimizer";
+    m->p->ok = emit_finite(&m->b, m->p->loss, gradient_squares(&m->b, to.group, to.n));
+    keep(&m->b, m->p->ok);
+    m->b.ok = m->p->ok;
+    optimizer_step(&m->b, &m->r->compile->optimizer, to.group, to.n, m->p->rate, m->p->updates);
+    return build_status(&m->b, m->problem);
+}
+
 static enum status emit_gradients(struct maker *m)
 {
     struct weights *w = m->r->weights;
-    struct graph *g = m->p->graph;
     int n = 0;
     value_id *wrt = ARENA_ARRAY(m->mem, value_id, w->n), *d = ARENA_ARRAY(m->mem, value_id, w->n);
     const struct weight_entry **entry = ARENA_ARRAY(m->mem, const struct weight_entry *, w->n);
@@ -350,28 +427,7 @@ static enum status emit_gradients(struct maker *m)
     m->b.origin = "gradient";
     graph_grad(&m->b, m->p->loss, wrt, n, d);
     TRY(build_status(&m->b, m->problem));
-    for (int i = 0; i < n; i++)
-        if (d[i])
-            place_gradient(m, entry[i], d[i]);
-
-    struct shape flat = SHAPE((int64_t)(w->trainable_bytes / sizeof(float)));
-    value_id *parts = ARENA_ARRAY(m->mem, value_id, n + 1), slots[MAX_SLOTS];
-
-    if (!flat.dim[0]) /* nothing to train: the step only measures */
-        return ST_OK;
-    value_id gradient = graph_leaf_at(g, AT_GRAD, F32, &flat, 0);
-
-    for (int i = 0; i < n; i++)
-        parts[i] = graph_leaf_at(g, AT_GRAD, F32, &entry[i]->shape, entry[i]->offset);
-    for (int k = 0; k < m->r->compile->optimizer.n_slots; k++)
-        slots[k] = graph_leaf_at(g, AT_SLOT, F32, &flat, (size_t)k * w->trainable_bytes);
-    m->b.origin = "optimizer";
-    m->p->ok = emit_finite(&m->b, m->p->loss, emit_reduce_all(&m->b, gradient, REDUCE_SUM_SQUARES));
-    keep(&m->b, m->p->ok);
-    m->b.ok = m->p->ok;
-    optimizer_step(&m->b, &m->r->compile->optimizer, graph_leaf_at(g, AT_WEIGHT, F32, &flat, 0), gradient, parts, n, slots,
-                   m->p->rate, m->p->updates);
-    return build_status(&m->b, m->problem);
+    return emit_optimizer(m, entry, d, n);
 }
 
 static void emit_assigned(struct maker *m)

@@ -37,7 +37,10 @@ static struct bench bench_make(const char *json)
         t.slots[k] = graph_leaf(g, AT_SLOT, F32, &SHAPE(N));
     t.rate = graph_leaf(g, AT_STATE, F32, &SCALAR);
     t.updates = graph_leaf(g, AT_STATE, I64, &SCALAR);
-    optimizer_step(&t.r->b, &t.spec, t.w, t.g, parts, 2, t.slots, t.rate, t.updates);
+    struct parameter_group group = {.w = t.w, .g = t.g, .parts = parts, .n_parts = 2};
+
+    memcpy(group.slots, t.slots, sizeof group.slots);
+    optimizer_step(&t.r->b, &t.spec, &group, 1, t.rate, t.updates);
     emit_step_next(&t.r->b, t.updates);
     runner_start(t.r);
     *runner_floats(t.r, t.rate) = (float)t.spec.common.learning_rate;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/philox.h"
+#include "engine/ops/all.h"
 #include "tests/test.h"
 
 #define GUARD 64
@@ -306,6 +307,40 @@ static void make_update(struct trial *t, const int64_t *p)
         f_out(&f, f_mul(&f, h, r));
         emit_update(&t->b, &f, (value_id[]){g, rate}, &w);
     }
+}
+
+/* rows of the table, width, type, n indices, which step: 0 momentum, 1 Adam with slots of zero, 2 plain; as for updates */
+static void make_update_rows(struct trial *t, const int64_t *p)
+{
+    struct shape whole = SHAPE(p[0] * p[1]);
+    struct filling zero = range(0, 0);
+    value_id w = feed_at(t, AT_WEIGHT, F32, whole, unit, false);
+    value_id m = feed_at(t, AT_SLOT, F32, whole, p[4] ? zero : unit, false);
+    value_id v = feed_at(t, AT_SLOT, F32, whole, p[4] ? zero : range(0.01, 1), false);
+    value_id rate = feed_at(t, AT_STATE, F32, SCALAR, range(0.1, 0.1), false),
+             dy = feed_with(t, F32, SHAPE(2, p[3], p[1]), unit);
+    value_id index = feed_index(t, (enum dtype)p[2], SHAPE(2, p[3]), p[0] + 1); /* one outside */
+    value_id sums = emit(&t->b, &op_scatter_rows, &(struct scatter_add){p[0]}, (value_id[]){dy, index}, 2, 2);
+    struct formula f = {0};
+    term s = f_in(&f), h = f_in(&f), r = f_in(&f);
+
+    if (p[5])
+        t->b.ok = feed_with(t, F32, SCALAR, range(p[5] == 1, p[5] == 1));
+    t->b.by_rows = sums;
+    t->b.where = build_out(&t->b, sums, 1);
+    if (p[4] == 2) {
+        f_out(&f, f_sub(&f, s, f_mul(&f, r, h)));
+        emit_update(&t->b, &f, (value_id[]){w, sums, rate}, &w);
+    } else {
+        term mean = f_mix(&f, f_in(&f), h, 0.1), square = f_mix(&f, f_in(&f), f_square(&f, h), 0.001);
+        term change = f_div(&f, f_mul(&f, mean, r), f_add(&f, f_sqrt(&f, square), f_const(&f, 1e-3)));
+
+        f_out(&f, p[4] ? f_sub(&f, s, change) : f_add(&f, s, f_neg(&f, change)));
+        f_out(&f, mean);
+        f_out(&f, square);
+        emit_update(&t->b, &f, (value_id[]){w, sums, rate, m, v}, (value_id[]){w, m, v});
+    }
+    t->b.by_rows = t->b.where = 0;
 }
 
 static void make_fill(struct trial *t, const int64_t *p)
@@ -852,6 +887,11 @@ const struct op_case op_cases[] = {
     {"gather floats", make_gather, {5, 3, F32, 17}, 0},
     {"gather bytes, one feature", make_gather, {5, 1, U8, 17}, 0},
     {"gather int32", make_gather, {3, 33, I32, 257}, 0},
+    {"update_rows", make_update_rows, {100, 17, I64, 15, 0, 0}, 0},
+    {"update_rows from floats, ok", make_update_rows, {33, 5, F32, 40, 1, 1}, 0},
+    {"update_rows not ok", make_update_rows, {33, 5, U8, 3, 1, 2}, 0},
+    {"update_rows one feature", make_update_rows, {257, 1, I32, 9, 1, 0}, 0},
+    {"update_rows plain", make_update_rows, {64, 32, I32, 5, 2, 1}, 0},
     {"pick int64", make_pick, {17, 10, I64}, 0},
     {"pick floats", make_pick, {3, 257, F32}, 0},
     {"one_hot int64", make_one_hot, {17, 10, I64}, 0},
@@ -919,6 +959,9 @@ const struct op_case op_cases[] = {
     {"large slice", make_slice, {2, 3, 257, 3, 131, 260}, SKIP_DIFFERENCES},
     {"large pad", make_pad, {3, 131, 129, 1, 0, 3, 0, 2, 1}, SKIP_DIFFERENCES},
     {"large cast", make_cast, {U8, F32, 70001}, SKIP_DIFFERENCES},
+    {"large update_rows", make_update_rows, {1031, 65, I64, 130, 1, 1}, SKIP_DIFFERENCES},
+    {"large update_rows, momentum", make_update_rows, {517, 256, I32, 130, 0, 1}, SKIP_DIFFERENCES},
+    {"large update_rows, plain", make_update_rows, {517, 256, I32, 130, 2, 1}, SKIP_DIFFERENCES},
     {"large gather", make_gather, {257, 65, I64, 515}, SKIP_DIFFERENCES},
     {"large dropout", make_dropout, {20, 515, 33, 0}, SKIP_DIFFERENCES},
     {"large dropout, shared", make_dropout, {20, 515, 33, 1}, SKIP_DIFFERENCES},

@@ -2,7 +2,10 @@
  *
  * A block is short enough for its slots to stay in L1, so a long formula (Adam: ten instructions) costs one pass over memory.
  * Operands are blocks or scalars: each code has one loop per combination, all of them vector code. A loop may write where it
- * reads (same address), never overlapping otherwise. */
+ * reads (same address), never overlapping otherwise.
+ *
+ * One input may be given by rows. A block is then computed as any other, its rows put together or a block of zeros in their
+ * place, so that the results are those of the whole input; a block that would stay as it is (see update_rows.c) is passed over. */
 #include "engine/cpu/simd/simd.h"
 
 #include <math.h>
@@ -317,9 +320,56 @@ static void instruction(int code, int scalars, float *to, const float *a, const 
     }
 }
 
+static const _Alignas(64) float zeros[FORMULA_BLOCK];
+
+/* Elements at .. at + n of the input that is given by rows: put together in `line`, or zeros. */
+static const float *given_rows(const struct formula_rows *rows, int64_t at, int n, float *line)
+{
+    int64_t row = at / rows->width, column = at % rows->width;
+    const float *all = zeros;
+
+    for (int done = 0, m; done < n; done += m, row++, column = 0) {
+        const int32_t from = rows->where[row];
+
+        m = (int)(rows->width - column < n - done ? rows->width - column : n - done);
+        if (from >= 0) {
+            if (all == zeros)
+                memset(line, 0, (size_t)done * sizeof *line);
+            memcpy(line + done, rows->given + from * rows->width + column, (size_t)m * sizeof *line);
+            all = line;
+        } else if (all == line) {
+            memset(line + done, 0, (size_t)m * sizeof *line);
+        }
+    }
+    return all;
+}
+
+/* All +0. The first element mostly says no; the whole is looked at without a branch, as vectors. */
+static bool all_zero(const float *x, int n)
+{
+    uint32_t bits = v_bits(x[0]);
+
+    if (bits)
+        return false;
+#pragma omp simd reduction(| : bits)
+    for (int i = 0; i < n; i++)
+        bits |= v_bits(x[i]);
+    return !bits;
+}
+
+/* Whether a block without a given row is to be left alone. */
+static bool is_resting(const struct formula_run *r, float *const *place, int n)
+{
+    bool rests = r->rows.rests;
+
+    for (int i = 0; rests && i < r->rows.n_resting; i++)
+        rests = all_zero(place[r->n_slots + r->rows.resting[i]], n);
+    return rests;
+}
+
 static void formula(const struct formula_run *r, int64_t begin, int64_t end)
 {
-    _Alignas(64) float slots[FORMULA_FLOATS];
+    _Alignas(64) float slots[FORMULA_FLOATS], line[FORMULA_BLOCK];
     float *place[FORMULA_PLACES] = {slots};
 
     for (int s = 0; s < r->n_slots; s++)
@@ -329,6 +379,13 @@ static void formula(const struct formula_run *r, int64_t begin, int64_t end)
 
         for (int i = 0; i < r->n_direct_in; i++)
             place[r->n_slots + i] = (float *)r->direct_in[i] + at; /* only read */
+        if (r->rows.where) {
+            const float *given = given_rows(&r->rows, at, n, line);
+
+            place[r->n_slots + r->rows.in] = (float *)given;
+            if (given == zeros && is_resting(r, place, n))
+                continue;
+        }
         for (int i = 0; i < r->n_direct_out; i++)
             place[r->n_slots + r->n_direct_in + i] = (float *)((char *)r->direct_out[i] + at * r->out_bytes);
         for (const struct formula_code *k = r->code, *stop = k + r->n_code; k < stop; k++) {

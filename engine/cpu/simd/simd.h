@@ -49,7 +49,19 @@ struct formula_input { /* one that is not read where it lies */
     int64_t dim[8], stride[8];
 };
 
+/* A direct input of which some rows are given; the others are zeros. */
+struct formula_rows {
+    int in;               /* of the direct inputs; the input's own pointer is not read */
+    const int32_t *where; /* row of `given` for each row, or -1; NULL: no such input */
+    const float *given;   // (any, width)
+    int64_t width;
+    bool rests;         /* a block without a given row stays as it is where all of these are zeros (+0): */
+    int n_resting;      /* direct inputs, */
+    uint8_t resting[8]; /* none at all: always */
+};
+
 struct formula_run {
+    struct formula_rows rows;
     const struct formula_code *code;
     int n_code, n_slots, block;
     int n_direct_in, n_direct_out, out_bytes; /* of an element of the outputs: 4, or 2 where CODE_NARROW writes them */
