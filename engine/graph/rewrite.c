@@ -7,44 +7,19 @@
  *     5  an expand read by a formula goes: formulas broadcast by themselves; an expand of a fill is a larger fill
  *     6  a cast between float32 and bfloat16 becomes a formula, for rule 3. Values inside of a formula are float32, so what was
  *        to be rounded between two of them no longer is, unless it is kept. A formula that gives its input back goes
- *     7  a mask of dropout that is drawn again only for the gradient of a ReLU goes: the ReLU's dropped output is above 0 exactly
- *        where the ReLU is and the element was kept, so select(0 < relu, dropout(dy), 0) = select(0 < dropped, dy scale, 0)
+ *     7  a mask of dropout that is drawn again only for the gradient of a ReLU goes: see rewrite_masks.c
  *
  * Value ids stay what they are, since callers hold them; only nodes are renumbered. A value that lost its node is left with
  * producer 0. Rules 2, 3 and 5 make a node read later what another node read earlier. That is the same value unless it lies in
- * a flat region (a weight, a slot, a gradient) and something in between writes that memory: see read_may_move(). */
-#include "engine/graph/build.h"
-
+ * a flat region (a weight, a slot, a gradient) and something in between writes that memory: see rewrite_may_move(). */
 #include <assert.h>
 #include <string.h>
 
+#include "engine/graph/rewrite_parts.h"
 #include "engine/ops/all.h"
-#include "engine/ops/ops.h" /* the attributes of transpose, fill, expand, cast and dropout */
-
-struct write { /* by a node into memory that is no temporary */
-    uint32_t node;
-    enum region at;
-    size_t begin, end;
-    value_id value;
-};
-
-struct rewrite {
-    struct graph *g;
-    bool *dead;            /* by node */
-    uint32_t *readers;     /* by value: nodes that read it, each counted once */
-    uint32_t *last_reader; /* by value */
-    value_id *instead;     /* by value: what to read in its place; 0: itself */
-    uint32_t *dropped_by;  /* by value: the first dropout that reads it; 0: none */
-    struct write *writes;  /* by node, ascending */
-    uint32_t n_writes;
-};
+#include "engine/ops/ops.h" /* the attributes of transpose, fill, expand and cast */
 
 /* --- who reads, who writes -------------------------------------------------------------------------------------------- */
-
-static bool is_op(const struct node *n, const char *name)
-{
-    return strcmp(n->op->name, name) == 0;
-}
 
 static bool is_formula(const struct node *n)
 {
@@ -113,9 +88,7 @@ static uint32_t first_write_after(const struct rewrite *r, uint32_t node)
     return low;
 }
 
-/* Has v, read at node `from`, the same value at node `to`? `to` itself may write the very place of v, element by element, if it
- * is a formula of v's shape. */
-static bool read_may_move(const struct rewrite *r, value_id v, uint32_t from, uint32_t to)
+bool rewrite_may_move(const struct rewrite *r, value_id v, uint32_t from, uint32_t to)
 {
     const struct graph *g = r->g;
     struct write m;
@@ -151,7 +124,7 @@ static bool is_unread(const struct rewrite *r, const struct node *n)
     return true;
 }
 
-static void drop_if_unread(struct rewrite *r, uint32_t i)
+void rewrite_drop(struct rewrite *r, uint32_t i)
 {
     if (r->dead[i] || !is_unread(r, &r->g->nodes[i]))
         return;
@@ -162,12 +135,12 @@ static void drop_if_unread(struct rewrite *r, uint32_t i)
 static void drop_all_unread(struct rewrite *r)
 {
     for (uint32_t i = r->g->n_nodes - 1; i > 0; i--)
-        drop_if_unread(r, i);
+        rewrite_drop(r, i);
 }
 
 /* --- 2: transposes ---------------------------------------------------------------------------------------------------- */
 
-static void set_inputs(struct rewrite *r, uint32_t i, const value_id *in, int n_in)
+void rewrite_inputs(struct rewrite *r, uint32_t i, const value_id *in, int n_in)
 {
     struct node *n = &r->g->nodes[i];
     value_id *copy = ARENA_ARRAY(r->g->mem, value_id, n_in ? n_in : 1);
@@ -194,7 +167,7 @@ static void follow_replaced(struct rewrite *r, uint32_t i)
 
         for (int k = 0; k < n->n_in; k++)
             in[k] = r->instead[n->in[k]] ? r->instead[n->in[k]] : n->in[k];
-        set_inputs(r, i, in, n->n_in);
+        rewrite_inputs(r, i, in, n->n_in);
     }
     if ((n->op->flags & OP_VIEW) && n->in[0]) {
         const struct value *from = &g->values[n->in[0]];
@@ -229,7 +202,7 @@ static void replace_value(struct rewrite *r, uint32_t i, value_id y, value_id x)
             if (g->values[v].view_of == y)
                 return;
         }
-        if (!read_may_move(r, x, i, r->last_reader[y]))
+        if (!rewrite_may_move(r, x, i, r->last_reader[y]))
             return;
     }
     r->instead[y] = x;
@@ -248,14 +221,14 @@ static void transpose_node(struct rewrite *r, uint32_t i)
         const struct transpose *inner = g->nodes[before].attr;
         value_id x = g->nodes[before].in[0];
 
-        if (read_may_move(r, x, before, i)) {
+        if (rewrite_may_move(r, x, before, i)) {
             struct transpose *both = ARENA_NEW(g->mem, struct transpose);
 
             both->rank = outer->rank;
             for (int k = 0; k < outer->rank; k++)
                 both->axis[k] = inner->axis[outer->axis[k]];
             n->attr = both;
-            set_inputs(r, i, &x, 1);
+            rewrite_inputs(r, i, &x, 1);
             if (r->last_reader[x] < i)
                 r->last_reader[x] = i;
         }
@@ -410,7 +383,7 @@ static bool take_in(struct rewrite *r, uint32_t i, value_id v)
     if (from == 0 || from >= i || !inner_formula(r, i, v, from, &inner))
         return false;
     for (int k = 0; k < g->nodes[from].n_in; k++) {
-        if (!read_may_move(r, g->nodes[from].in[k], from, i))
+        if (!rewrite_may_move(r, g->nodes[from].in[k], from, i))
             return false;
     }
     if (!join(r, i, v, from, &inner, &j))
@@ -428,8 +401,8 @@ static bool take_in(struct rewrite *r, uint32_t i, value_id v)
         *f = j.f;
         g->nodes[i].attr = f;
     }
-    set_inputs(r, i, j.in, j.f.n_in);
-    drop_if_unread(r, from);
+    rewrite_inputs(r, i, j.in, j.f.n_in);
+    rewrite_drop(r, from);
     return true;
 }
 
@@ -452,126 +425,7 @@ static void expand_node(struct rewrite *r, uint32_t i)
     if (g->values[x].at != AT_TEMP || from == 0 || !is_op(&g->nodes[from], "fill"))
         return;
     make_fill(r, i, g->nodes[from].op, ((const struct fill *)g->nodes[from].attr)->value);
-    set_inputs(r, i, NULL, 0);
-}
-
-/* --- 7: masks that the dropped output shows ------------------------------------------------------------------------------- */
-
-static bool is_input(const struct formula *f, term t, int k)
-{
-    return f->terms[t].code == TERM_IN && f->terms[t].a == k;
-}
-
-static bool is_zero(const struct formula *f, term t)
-{
-    return f->terms[t].code == TERM_CONST && f->terms[t].constant == 0;
-}
-
-/* The input that term t compares, as 0 < input; -1: t is something else. */
-static int above_zero(const struct formula *f, term t)
-{
-    const struct formula_term *less = &f->terms[t], *right = &f->terms[less->b];
-
-    return less->code == TERM_LT && is_zero(f, less->a) && right->code == TERM_IN ? right->a : -1;
-}
-
-static bool reads_input(const struct formula *f, const struct formula_term *t, int k)
-{
-    const term of[3] = {t->a, t->b, t->c};
-    bool reads = false;
-
-    for (int i = 0; i < term_operands[t->code]; i++)
-        reads = reads || is_input(f, of[i], k) || above_zero(f, of[i]) == k;
-    return reads;
-}
-
-/* Inputs k and relu of f serve nothing but select(0 < relu, k, 0). */
-static bool masks_by(const struct formula *f, int k, int relu)
-{
-    bool found = false;
-
-    for (int t = 0; t < f->n_terms; t++) {
-        const struct formula_term *s = &f->terms[t];
-
-        if (s->code == TERM_SELECT && is_input(f, s->b, k) && above_zero(f, s->a) == relu && is_zero(f, s->c))
-            found = true;
-        else if (above_zero(f, (term)t) != relu && (reads_input(f, s, k) || reads_input(f, s, relu)))
-            return false;
-    }
-    for (int o = 0; o < f->n_out; o++)
-        if (is_input(f, f->out[o], k) || is_input(f, f->out[o], relu) || above_zero(f, f->out[o]) == relu)
-            return false;
-    return found;
-}
-
-static bool same_mask(const struct node *a, const struct node *b)
-{
-    const struct dropout *p = a->attr, *q = b->attr;
-
-    return a->in[1] == b->in[1] && a->in[2] == b->in[2] && p->stream == q->stream && p->rate < 1;
-}
-
-/* The dropout of relu whose mask node `again` draws for node i; 0: there is none that may be read instead. */
-static uint32_t shown_mask(const struct rewrite *r, uint32_t i, value_id relu, uint32_t again)
-{
-    const struct graph *g = r->g;
-    uint32_t first = r->dropped_by[relu];
-    value_id drawn = g->nodes[again].out[0], dy = g->nodes[again].in[0];
-
-    if (!first || first >= again || r->dead[first] || g->nodes[first].in[0] != relu ||
-        !same_mask(&g->nodes[first], &g->nodes[again]))
-        return 0;
-    const struct value *y = &g->values[g->nodes[first].out[0]], *d = &g->values[drawn];
-
-    if (y->type != F32 || d->type != F32 || y->at != AT_TEMP || d->at != AT_TEMP || d->keep || d->viewed ||
-        r->readers[drawn] != 1 || !shape_known(&d->shape) || !shape_equal(&d->shape, &y->shape) ||
-        !read_may_move(r, dy, again, i))
-        return 0;
-    return first;
-}
-
-/* Input k of node i, drawn by node `again`, becomes dy scale, and input relu what node `first` made of it. */
-static void read_shown(struct rewrite *r, uint32_t i, int k, int relu, uint32_t again, uint32_t first)
-{
-    struct graph *g = r->g;
-    const struct formula *old = g->nodes[i].attr;
-    struct formula *f = ARENA_NEW(g->mem, struct formula);
-    const struct dropout *how = g->nodes[again].attr;
-    value_id in[MAX_FORMULA_IN];
-    term terms[MAX_FORMULA_IN], outs[MAX_FORMULA_OUT];
-
-    for (int q = 0; q < old->n_in; q++) {
-        in[q] = g->nodes[i].in[q];
-        terms[q] = f_in(f);
-    }
-    terms[k] = f_mul(f, terms[k], f_const(f, 1 / (1 - how->rate)));
-    formula_inline(f, old, terms, outs);
-    for (int o = 0; o < old->n_out; o++)
-        f_out(f, outs[o]);
-    if (f->full)
-        return;
-    in[k] = g->nodes[again].in[0];
-    in[relu] = g->nodes[first].out[0];
-    g->nodes[i].attr = f;
-    set_inputs(r, i, in, old->n_in);
-    drop_if_unread(r, again);
-}
-
-static void read_masks(struct rewrite *r, uint32_t i)
-{
-    const struct node *n = &r->g->nodes[i];
-
-    for (int k = 0; k < n->n_in; k++) {
-        uint32_t again = r->g->values[n->in[k]].producer, first;
-
-        if (!again || again >= i || !is_op(&r->g->nodes[again], "dropout"))
-            continue;
-        for (int relu = 0; relu < n->n_in; relu++)
-            if (relu != k && masks_by(n->attr, k, relu) && (first = shown_mask(r, i, n->in[relu], again)) != 0) {
-                read_shown(r, i, k, relu, again, first);
-                break;
-            }
-    }
+    rewrite_inputs(r, i, NULL, 0);
 }
 
 /* --- all of it -------------------------------------------------------------------------------------------------------- */
@@ -630,7 +484,7 @@ void graph_rewrite(struct graph *g)
         if (is_op(&g->nodes[i], "dropout") && !dropped_by[g->nodes[i].in[0]])
             dropped_by[g->nodes[i].in[0]] = i;
         if (is_op(&g->nodes[i], "pointwise"))
-            read_masks(&r, i);
+            rewrite_masks(&r, i);
         if (is_formula(&g->nodes[i])) {
             fuse_into(&r, i);
             if (says_nothing(g, &g->nodes[i]))

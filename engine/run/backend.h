@@ -42,7 +42,7 @@ struct backend {
     struct device *(*close)(struct device *d);
     /* Called once by each thread before it runs sessions of the device: team size, flush-to-zero. */
     void (*enter)(struct device *d);
-    int (*threads)(struct device *d); /* of this machine's that a step keeps busy, the calling one counted */
+    int (*threads)(struct device *d);          /* of this machine's that a step keeps busy, the calling one counted */
     const char *(*describe)(struct device *d); /* "cpu: x86-64-v4, 2 threads, oneDNN 2.6.3, OpenBLAS 0.3.21" */
     enum status (*alloc)(struct device *d, size_t bytes, void **ret, struct problem *problem); /* zeroed */
     void (*release)(struct device *d, void *memory, size_t bytes);
