@@ -393,8 +393,8 @@ enum status work_cost(const struct work *w, struct work_cost *ret, struct proble
     ret->gradients = step->graph->bytes[AT_GRAD];
     ret->slots = (size_t)n_slots * w->layout->trainable_bytes;
     ret->activations = plan->arena_bytes + plan->scratch_bytes + step->graph->bytes[AT_INPUT];
-    /* a training also holds a copy of weights and slots on the host, for checkpoints, and the callbacks' best weights */
-    ret->total = ret->weights * (w->type == WORK_FIT ? 3 : 2) + ret->gradients + 2 * ret->slots + ret->activations;
+    /* the second: callbacks' best weights, or what an evaluation reads its weights into */
+    ret->total = 2 * ret->weights + ret->gradients + ret->slots + ret->activations;
     ret->flops = plan->report.flops;
     return ST_OK;
 }

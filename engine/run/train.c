@@ -26,8 +26,9 @@ struct fit {
     void *arena;
     size_t arena_bytes;
     int64_t *order;
-    /* host copies for snapshots */
-    void *weights, *slots, *best;
+    /* for snapshots: the regions themselves where the host can read them, else copies */
+    void *weights, *slots;
+    void *best; /* NULL before a callback wants it */
     size_t weight_bytes, slot_bytes;
     bool has_best;
     double *sums;
@@ -133,13 +134,27 @@ static enum status open_programs(struct fit *f)
     return f->validates ? feed_start(&f->test, &f->test_regions, f->arena, f->problem) : ST_OK;
 }
 
+static bool copies_state(const struct fit *f)
+{
+    return !f->s->backend->host_memory;
+}
+
+static enum status room_for_best(struct fit *f)
+{
+    return f->best ? ST_OK : try_alloc(f->weight_bytes, "the best weights", &f->best, f->problem);
+}
+
 static enum status host_memory(struct fit *f)
 {
     struct program *p = any_program(&f->train);
 
-    TRY(try_alloc(f->weight_bytes, "the weights", &f->weights, f->problem));
-    TRY(try_alloc(f->slot_bytes, "the optimizer's slots", &f->slots, f->problem));
-    TRY(try_alloc(f->weight_bytes, "the best weights", &f->best, f->problem));
+    if (copies_state(f)) {
+        TRY(try_alloc(f->weight_bytes, "the weights", &f->weights, f->problem));
+        TRY(try_alloc(f->slot_bytes, "the optimizer's slots", &f->slots, f->problem));
+    } else {
+        f->weights = f->regions.base[AT_WEIGHT];
+        f->slots = f->regions.base[AT_SLOT];
+    }
     f->n_sums = 2 * p->n_metrics;
     f->sums = must_alloc(sizeof(double) * (size_t)f->n_sums);
     f->order = must_alloc(sizeof *f->order * (size_t)f->train.rows);
@@ -166,12 +181,13 @@ static enum status first_values(struct fit *f)
 
     f->rate = (float)f->s->compile->optimizer.common.learning_rate;
     f->epoch = (int)f->s->fit->initial_epoch;
-    if (start)
+    if (start && f->weight_bytes)
         memcpy(f->weights, start->weights, f->weight_bytes);
-    else
+    else if (!start)
         TRY(weights_init(f->s->weights, f->s->seed, f->weights, f->problem));
     if (start && start->slots) {
-        memcpy(f->slots, start->slots, f->slot_bytes);
+        if (f->slot_bytes)
+            memcpy(f->slots, start->slots, f->slot_bytes);
         f->updates = start->updates;
         if (isfinite(start->rate))
             f->rate = start->rate;
@@ -182,8 +198,10 @@ static enum status first_values(struct fit *f)
         f->epoch = start->epoch;
         f->step = start->step;
         f->has_best = start->best != NULL;
-        if (start->best)
+        if (start->best) {
+            TRY(room_for_best(f));
             memcpy(f->best, start->best, f->weight_bytes);
+        }
         if (start->n_accumulators != f->n_sums || start->callbacks_bytes != f->state_bytes)
             return fail(f->problem, ST_STORAGE, "checkpoint",
                         "the checkpoint holds %d metric sums and %llu bytes of callbacks, this job %d and %zu",
@@ -191,8 +209,9 @@ static enum status first_values(struct fit *f)
         memcpy(f->sums, start->accumulators, sizeof(double) * (size_t)f->n_sums);
         memcpy(f->states, start->callbacks, f->state_bytes);
     }
-    f->s->backend->put(f->s->device, f->regions.base[AT_WEIGHT], f->weights, f->weight_bytes);
-    if (f->slot_bytes)
+    if (copies_state(f))
+        f->s->backend->put(f->s->device, f->regions.base[AT_WEIGHT], f->weights, f->weight_bytes);
+    if (copies_state(f) && f->slot_bytes)
         f->s->backend->put(f->s->device, f->regions.base[AT_SLOT], f->slots, f->slot_bytes);
     put_state(f, p->updates, &f->updates, sizeof f->updates);
     put_state(f, p->seed, &seed, sizeof seed);
@@ -220,8 +239,10 @@ static void fit_close(struct fit *f)
     if (f->arena)
         b->release(f->s->device, f->arena, f->arena_bytes);
     regions_done(&f->regions, f->s->device, b);
-    big_free(f->weights, f->weight_bytes);
-    big_free(f->slots, f->slot_bytes);
+    if (copies_state(f)) {
+        big_free(f->weights, f->weight_bytes);
+        big_free(f->slots, f->slot_bytes);
+    }
     big_free(f->best, f->weight_bytes);
     free_null(f->sums);
     free_null(f->order);
@@ -237,8 +258,9 @@ static enum status take_snapshot(struct fit *f, struct snapshot *ret)
     struct program *p = any_program(&f->train);
     const struct backend *b = f->s->backend;
 
-    b->get(f->s->device, f->weights, f->regions.base[AT_WEIGHT], f->weight_bytes);
-    if (f->slot_bytes)
+    if (copies_state(f))
+        b->get(f->s->device, f->weights, f->regions.base[AT_WEIGHT], f->weight_bytes);
+    if (copies_state(f) && f->slot_bytes)
         b->get(f->s->device, f->slots, f->regions.base[AT_SLOT], f->slot_bytes);
     session_get(p->session, p->updates, &f->updates, sizeof f->updates);
     session_get(p->session, p->accumulators, f->sums, sizeof(double) * (size_t)f->n_sums);
@@ -443,6 +465,7 @@ static enum status obey_control(struct fit *f)
     struct fit_control *c = &f->control;
 
     if (c->keep_best) {
+        TRY(room_for_best(f));
         b->get(f->s->device, f->best, f->regions.base[AT_WEIGHT], f->weight_bytes);
         f->has_best = true;
         c->keep_best = false;
