@@ -1,10 +1,10 @@
 /* Arrays of a job as a source of rows. See source.h and engine/run/batch.h.
  *
- * Files are read by pread at the offset that was learned when they were stored. Rows that lie side by side in the file and are
- * asked for one after the other come in one read, so an unshuffled epoch costs one call per batch; a shuffled one costs one per row,
- * which the page cache answers. An array of at most KEEP_BYTES is read whole, when its first rows are asked for, and copied from then
- * on: a call per row would be most of a small model's step (150 rows of Iris, 20 epochs: 6,000 calls). mmap is not used: a file that
- * shrinks or a disk that fails would be a signal in the middle of a kernel instead of a status. */
+ * An array of at most KEEP_BYTES is read whole, when its first rows are asked for, and copied from then on. A larger one is mapped
+ * (mapped.h): a shuffled row is then a copy out of the page cache instead of a system call, and an array beyond memory is the system's
+ * to keep what fits. (Prefetching rows ahead of the copy gave nothing: the CPU has several copies under way by itself.) An array that
+ * memory cannot hold has each batch's rows asked for first, all together: the disk then works on them at once instead of one after
+ * the other. Where the system maps no more, rows are read by pread, those that lie side by side in one call. */
 #include "storage/source.h"
 
 #include <errno.h>
@@ -13,13 +13,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/base/number.h"
+#include "engine/base/thread.h"
 #include "storage/db.h"
+#include "storage/mapped.h"
 
 #define CONVERT_BLOCK (64 << 10) /* bytes read before they are converted */
 #define KEEP_BYTES    (8 << 20)  /* of an array as given; a job's memory grows by that much for each at most */
+
+/* As they lie in a mapped file, whose format promises nothing. */
+typedef double unaligned_double __attribute__((aligned(1)));
+typedef int64_t unaligned_int64 __attribute__((aligned(1)));
 
 struct part {
     int fd;          /* -1: inline numbers, always in `values` */
@@ -27,7 +35,9 @@ struct part {
     enum dtype type; /* stored */
     char *values;    /* all rows as they are given, or NULL */
     size_t value_bytes;
-    bool from_file; /* there was no memory to keep it */
+    struct mapped map;
+    bool scarce;    /* the mapped array is too large to stay in memory */
+    bool from_file; /* neither memory to keep it nor a map to be had */
     int64_t row_elements;
 };
 
@@ -63,14 +73,14 @@ static enum status narrow(const struct part *p, const char *name, const void *fr
                           struct problem *problem)
 {
     if (p->type == F64) {
-        const double *x = from;
+        const unaligned_double *x = from;
         float *y = to;
 
         for (int64_t i = 0; i < n; i++)
             y[i] = (float)x[i];
         return ST_OK;
     }
-    const int64_t *x = from;
+    const unaligned_int64 *x = from;
     int32_t *y = to;
 
     for (int64_t i = 0; i < n; i++) {
@@ -105,19 +115,14 @@ static enum status read_run(struct file_source *f, int array, int64_t first, int
 }
 
 /* A small array into memory. */
-static enum status keep_rows(struct file_source *f, int array, size_t row_bytes, struct problem *problem)
+static enum status keep_rows(struct file_source *f, int array, size_t bytes, struct problem *problem)
 {
     struct part *p = &f->part[array];
-    size_t bytes = (size_t)f->s.rows * row_bytes;
     struct problem ignored;
     void *values = NULL;
 
-    if (p->values || p->from_file || bytes > KEEP_BYTES || !bytes)
+    if (try_alloc(bytes, f->s.array[array].name, &values, &ignored) != ST_OK)
         return ST_OK;
-    if (try_alloc(bytes, f->s.array[array].name, &values, &ignored) != ST_OK) {
-        p->from_file = true;
-        return ST_OK;
-    }
     enum status status = read_run(f, array, 0, f->s.rows, values, problem);
     if (status != ST_OK) {
         big_free(values, bytes);
@@ -128,30 +133,139 @@ static enum status keep_rows(struct file_source *f, int array, size_t row_bytes,
     return ST_OK;
 }
 
-static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
+static int64_t stored_bytes(const struct file_source *f, const struct part *p)
 {
-    struct file_source *f = (struct file_source *)s;
-    const struct part *p = &f->part[array];
-    size_t row_bytes = (size_t)p->row_elements * dtype_bytes(s->array[array].type);
-    char *at = to;
+    return f->s.rows * p->row_elements * (int64_t)dtype_bytes(p->type);
+}
 
-    TRY(keep_rows(f, array, row_bytes, problem));
+/* A large one into the address space. What fits is read ahead from end to end, which finds nothing to do after an upload. */
+static bool map_rows(struct file_source *f, struct part *p)
+{
+    int64_t bytes = stored_bytes(f, p);
+
+    if (!mapped_open(&p->map, p->fd, p->offset, (size_t)bytes))
+        return false;
+    p->scarce = (uint64_t)bytes > memory_bytes() / 2;
+    (void)posix_fadvise(p->fd, p->offset, bytes, p->scarce ? POSIX_FADV_RANDOM : POSIX_FADV_WILLNEED);
+    if (p->scarce)
+        (void)madvise(p->map.base, p->map.length, MADV_RANDOM); /* else a fault reads 128 KiB around one row */
+    return true;
+}
+
+/* Once for each array: where its rows are to come from. */
+static enum status find_rows(struct file_source *f, int array, size_t row_bytes, struct problem *problem)
+{
+    struct part *p = &f->part[array];
+    size_t bytes = (size_t)f->s.rows * row_bytes;
+
+    if (p->values || p->map.data || p->from_file || !bytes)
+        return ST_OK;
+    if (bytes <= KEEP_BYTES)
+        TRY(keep_rows(f, array, bytes, problem));
+    p->from_file = !p->values && !map_rows(f, p);
+    return ST_OK;
+}
+
+static void copy_rows(const char *from, size_t row_bytes, const int64_t *row, int64_t n, char *to)
+{
+    for (int64_t i = 0; i < n; i++, to += row_bytes)
+        memcpy(to, from + (size_t)row[i] * row_bytes, row_bytes);
+}
+
+struct copying { /* rows out of a map */
+    const struct part *p;
+    const char *name;
+    const int64_t *row;
+    int64_t n;
+    size_t given; /* bytes of a row as it is delivered */
+    char *to;
+    enum status status;
+    struct problem *problem;
+};
+
+static void copy_mapped(void *arg)
+{
+    struct copying *c = arg;
+    const struct part *p = c->p;
+    size_t stored = (size_t)p->row_elements * dtype_bytes(p->type);
+
+    if (p->type != F64 && p->type != I64) {
+        copy_rows(p->map.data, stored, c->row, c->n, c->to);
+        return;
+    }
+    for (int64_t i = 0; i < c->n && c->status == ST_OK; i++)
+        c->status = narrow(p, c->name, p->map.data + (size_t)c->row[i] * stored, p->row_elements, c->row[i] * p->row_elements,
+                           c->to + (size_t)i * c->given, c->problem);
+}
+
+/* All rows of a batch under way from the disk before the first is waited for. */
+static void ask_for_rows(const struct part *p, const int64_t *row, int64_t n)
+{
+    int64_t stored = p->row_elements * (int64_t)dtype_bytes(p->type);
+
     for (int64_t i = 0; i < n;) {
         int64_t run = 1;
 
         while (i + run < n && row[i + run] == row[i] + run)
             run++;
-        if (row[i] < 0 || row[i] > s->rows - run)
-            return fail(problem, ST_INTERNAL, s->array[array].name, "row %" PRId64 " of %" PRId64 " was asked for", row[i],
-                        s->rows);
-        if (p->values)
-            memcpy(at, p->values + (size_t)row[i] * row_bytes, (size_t)run * row_bytes);
-        else
-            TRY(read_run(f, array, row[i], run, at, problem));
-        at += (size_t)run * row_bytes;
+        (void)posix_fadvise(p->fd, p->offset + row[i] * stored, run * stored, POSIX_FADV_WILLNEED);
+        i += run;
+    }
+}
+
+static enum status gather_mapped(const struct file_source *f, struct copying *c)
+{
+    const struct part *p = c->p;
+    struct stat now;
+
+    if (p->scarce)
+        ask_for_rows(p, c->row, c->n);
+    bool read = mapped_read(&p->map, copy_mapped, c);
+    /* Asked afterwards: behind its new end the last page of a cut file reads as zeros, without a fault. */
+    if (fstat(p->fd, &now) != 0)
+        return fail_errno(c->problem, errno, c->name, "read rows");
+    if (now.st_size < p->offset + stored_bytes(f, p))
+        return fail(c->problem, ST_STORAGE, c->name, "the array's file ends too early");
+    if (!read)
+        return fail(c->problem, ST_STORAGE, c->name, "the array's file cannot be read; the disk may have failed");
+    return c->status;
+}
+
+static enum status gather_runs(struct file_source *f, int array, const int64_t *row, int64_t n, size_t row_bytes, char *to,
+                               struct problem *problem)
+{
+    for (int64_t i = 0; i < n;) {
+        int64_t run = 1;
+
+        while (i + run < n && row[i + run] == row[i] + run)
+            run++;
+        TRY(read_run(f, array, row[i], run, to, problem));
+        to += (size_t)run * row_bytes;
         i += run;
     }
     return ST_OK;
+}
+
+static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
+{
+    struct file_source *f = (struct file_source *)s;
+    const struct part *p = &f->part[array];
+    const char *name = s->array[array].name;
+    size_t row_bytes = (size_t)p->row_elements * dtype_bytes(s->array[array].type);
+
+    for (int64_t i = 0; i < n; i++)
+        if (row[i] < 0 || row[i] >= s->rows)
+            return fail(problem, ST_INTERNAL, name, "row %" PRId64 " of %" PRId64 " was asked for", row[i], s->rows);
+    TRY(find_rows(f, array, row_bytes, problem));
+    if (p->values) {
+        copy_rows(p->values, row_bytes, row, n, to);
+        return ST_OK;
+    }
+    if (!p->map.data)
+        return gather_runs(f, array, row, n, row_bytes, to, problem);
+    struct copying c = {.p = p, .name = name, .row = row, .n = n, .given = row_bytes, .to = to, .problem = problem};
+
+    return gather_mapped(f, &c);
 }
 
 static struct source *close_source(struct source *s)
@@ -159,6 +273,7 @@ static struct source *close_source(struct source *s)
     struct file_source *f = (struct file_source *)s;
 
     for (int i = 0; i < f->n; i++) {
+        mapped_close(&f->part[i].map);
         if (f->part[i].fd >= 0)
             (void)close(f->part[i].fd);
         if (f->part[i].values)

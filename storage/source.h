@@ -1,4 +1,4 @@
-/* Opens the arrays of a job as a struct source (engine/run/batch.h): files by pread, inline arrays from memory.
+/* Opens the arrays of a job as a struct source (engine/run/batch.h): files mapped, inline arrays from memory.
  *
  * Lanes read without HDF5 and its lock: the offset was learned when the array was stored. */
 #ifndef HORN_STORAGE_SOURCE_H

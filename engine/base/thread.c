@@ -190,6 +190,7 @@ void thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *
     char cut[16]; /* the kernel keeps 15 bytes */
 
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* a fault, not a message: blocked, it could not be answered by who reads a mapped file */
     must(pthread_sigmask(SIG_SETMASK, &all, &before), "blocking signals");
     must(pthread_create(ret, NULL, run, arg), "starting a thread"); /* it inherits the mask */
     must(pthread_sigmask(SIG_SETMASK, &before, NULL), "restoring signals");

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Signals are blocked in it; a failure ends the process. */
+/* Signals are blocked in it, but for SIGBUS; a failure ends the process. */
 void thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *arg);
 void thread_compute_mode(void); /* flush-to-zero, denormals-are-zero in the calling thread (no-op off x86) */
 void thread_nice(int nice);     /* priority of the calling thread alone */

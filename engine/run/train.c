@@ -306,23 +306,34 @@ static void sums_to_values(const double *sums, int n, double *values)
 
 /* --- one epoch ----------------------------------------------------------------------------------------------------------- */
 
-/* Fisher and Yates, drawn by Philox from (seed, epoch): the same order whenever the epoch is run. */
+/* Fisher and Yates, drawn by Philox from (seed, epoch): the same order whenever the epoch is run. Partners are drawn some way ahead of
+ * their exchange and asked from memory then, since with millions of rows each is a wait for it. */
 static void shuffle_rows(struct fit *f)
 {
+    enum { AHEAD = 32 };
     uint64_t key = f->s->seed ^ text_hash("shuffle");
-    int64_t n = f->train.rows;
+    int64_t n = f->train.rows, partner[AHEAD], *order = f->order;
 
     for (int64_t i = 0; i < n; i++)
-        f->order[i] = i;
+        order[i] = i;
     if (!f->s->fit->shuffle)
         return;
-    for (int64_t i = n - 1; i > 0; i--) {
-        struct philox_words r = philox(key, (uint64_t)f->epoch, (uint64_t)i);
-        uint64_t word = (uint64_t)r.w[0] << 32 | r.w[1];
-        int64_t j = (int64_t)(((unsigned __int128)word * (uint64_t)(i + 1)) >> 64), swapped = f->order[i];
+    for (int64_t last = n - 1; last > 0; last -= AHEAD) {
+        int64_t some = last < AHEAD ? last : AHEAD;
 
-        f->order[i] = f->order[j];
-        f->order[j] = swapped;
+        for (int64_t k = 0; k < some; k++) {
+            struct philox_words r = philox(key, (uint64_t)f->epoch, (uint64_t)(last - k));
+            uint64_t word = (uint64_t)r.w[0] << 32 | r.w[1];
+
+            partner[k] = (int64_t)(((unsigned __int128)word * (uint64_t)(last - k + 1)) >> 64);
+            __builtin_prefetch(&order[partner[k]], 1);
+        }
+        for (int64_t k = 0; k < some; k++) {
+            int64_t swapped = order[last - k];
+
+            order[last - k] = order[partner[k]];
+            order[partner[k]] = swapped;
+        }
     }
 }
 

@@ -241,4 +241,26 @@ def a_deleted_model_does_not_answer_for_the_next_of_its_name():
         assert codes <= {200, 404}, codes  # the file that goes while it is being opened is nobody's fault
 
 
+@test
+def a_file_that_is_cut_under_a_training_ends_the_job_and_not_the_daemon():
+    """Large enough to be mapped: reading behind the end of the file is a signal."""
+    rows = 600000
+    with Daemon() as d:
+        put_set(d)
+        d.upload("large/x", np.zeros((rows, 4), "float32"))
+        d.upload("large/y", np.zeros(rows, "uint8"))
+        job = small_job(epochs=1000)
+        job["fit"] |= {"x": "large/x", "y": "large/y", "batch_size": 64}
+        id = d.submit(job)
+        end = time.time() + 60
+        while not (d.job(id).get("progress") or {}).get("step"):
+            assert time.time() < end, d.job(id)
+            time.sleep(0.05)
+        files = [f for f in glob.glob(os.path.join(d.folder, "data", "datasets", "**"), recursive=True) if os.path.isfile(f)]
+        os.truncate(max(files, key=os.path.getsize), 1 << 20)
+        j = d.wait(id, seconds=60)
+        assert j["state"] == "failed" and "large/x" in json.dumps(j["problem"]) and "ends too early" in j["problem"]["detail"], j
+        d.finish(d.submit(small_job(epochs=1)))
+
+
 run()

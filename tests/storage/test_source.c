@@ -26,6 +26,35 @@ static void put_npy(struct bench *b, const char *name, const char *descr, const 
     free(file);
 }
 
+/* Larger than what is kept in memory, and so mapped. The first that is: the tests' own handler of SIGBUS is set anew for each of them. */
+TEST(a_large_file_that_is_cut_fails_the_job_and_not_the_daemon)
+{
+    CLEAN(bench_done) struct bench b = bench_make();
+    OWNED(source_close) struct source *s = NULL;
+    enum { ROWS = 3000, WIDTH = 1001 };
+    OWNED(free) float *body = must_alloc(sizeof *body * ROWS * WIDTH);
+    struct source_part part;
+    int64_t rows[] = {2999, 0};
+    char path[600];
+    float got[2 * WIDTH];
+
+    for (int i = 0; i < ROWS * WIDTH; i++)
+        body[i] = (float)i;
+    put_npy(&b, "x", "<f4", "3000, 1001", body, sizeof *body * ROWS * WIDTH);
+    part = stored(&b, "x");
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    BENCH_OK(s->gather(s, 0, rows, 2, got, &b.problem));
+    CHECK(!memcmp(got, body + 2999 * WIDTH, sizeof *body * WIDTH) && !memcmp(got + WIDTH, body, sizeof *body * WIDTH));
+    snprintf(path, sizeof path, "%s/%s", db_folder(b.db), part.stored->path);
+    CHECK_INT(truncate(path, part.stored->file_offset + 4 * ROWS * WIDTH - 1), 0); /* within its last page */
+    CHECK_INT(s->gather(s, 0, rows, 2, got, &b.problem), ST_STORAGE);
+    CHECK_TEXT(b.problem.where, "d/x");
+    CHECK_TEXT(b.problem.detail, "the array's file ends too early");
+    CHECK_INT(truncate(path, 100), 0);
+    CHECK_INT(s->gather(s, 0, rows, 2, got, &b.problem), ST_STORAGE);
+    CHECK_TEXT(b.problem.detail, "the array's file ends too early");
+}
+
 TEST(stored_types_are_delivered_as_models_take_them)
 {
     CLEAN(bench_done) struct bench b = bench_make();
