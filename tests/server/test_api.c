@@ -557,11 +557,15 @@ TEST(a_loaded_small_model_answers_in_the_http_thread)
     r.http_thread = true;
     (void)rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}");
     CHECK(r.reply.later); /* it must be loaded first */
-    r.http_thread = false;
-    CHECK_INT(rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}"), 200);
-    r.http_thread = true;
-    CHECK_INT(rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}"), 200);
+    /* A lane ends the change of versions a moment after the job is done; until then a worker has to say which is the newest. */
+    for (int tries = 0; tries < 100 && r.reply.later; tries++) {
+        r.http_thread = false;
+        CHECK_INT(rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}"), 200);
+        r.http_thread = true;
+        (void)rig_post(&r, "/api/v1/models/xor/predict", "{\"inputs\":[[0,1]]}");
+    }
     CHECK(!r.reply.later);
+    CHECK_INT(r.reply.code, 200);
     rig_close(&r);
 }
 
