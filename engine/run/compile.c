@@ -351,7 +351,7 @@ static const struct field compile_fields[] = {
     ARGUMENT(run_eagerly, "false"),
     ARGUMENT(jit_compile, "false or \"auto\""),
     ARGUMENT(steps_per_execution, "1"),
-    ARGUMENT(auto_scale_loss, "read and not used: all is float32"),
+    ARGUMENT(auto_scale_loss, "read and not used: neither float32 nor bfloat16 needs it"),
     ARGUMENT(target_tensors, "must be null"),
     {0},
 };
