@@ -1,11 +1,11 @@
 /* See mapped.h.
  *
  * The fault is answered by a jump out of the signal handler, to the frame that asked. That is defined here: SIGBUS is raised by the
- * reading instruction itself, so nothing is interrupted but the body, which holds nothing. SA_NODEFER keeps the signal open behind
- * the jump, so that neither side has to touch the mask, which would be a system call for every batch. The kernel enters a handler
- * with the floating-point mode of a new program, and the jump would keep it: a lane that flushes denormals would compute other bits
- * from then on, so the mode is put back. A thread that is not reading has no frame here; its SIGBUS, and one that a process sent, go
- * where they went before. */
+ * reading instruction itself, so nothing is interrupted but the body, which holds nothing. The jump puts the mask back as it was, for
+ * one system call to a batch: whatever stands between the kernel and the handler (ThreadSanitizer does) may have blocked the signal.
+ * The kernel enters a handler with the floating-point mode of a new program, and the jump would keep it: a lane that flushes denormals
+ * would compute other bits from then on, so the mode is put back. A thread that is not reading has no frame here; its SIGBUS, and one
+ * that a process sent, go where they went before. */
 #include "storage/mapped.h"
 
 #include <fenv.h>
@@ -87,7 +87,7 @@ bool mapped_read(const struct mapped *m, void (*body)(void *arg), void *arg)
     fenv_t mode;
 
     (void)fegetenv(&mode);
-    if (sigsetjmp(r.back, 0)) {
+    if (sigsetjmp(r.back, 1)) {
         current = NULL;
         (void)fesetenv(&mode);
         return false;
