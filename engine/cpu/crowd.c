@@ -35,8 +35,8 @@
 
 #define LOOK_SECONDS  0.05
 #define STALE_SECONDS 1.0 /* between jobs nobody looks: such a stretch says nothing */
-#define MUCH \
-    0.6 /* of the time; a neighbour with a core of the team's makes 0.98. At 0.2 a client on the same cores halved a rate */
+/* Of the time. A neighbour with a core of the team's makes 0.98; 0.2 was also reached without one, which halved a rate. */
+#define MUCH         0.6
 #define STAY_SECONDS 1.0
 #define STAY_MAX     30.0
 

@@ -9,7 +9,7 @@
 
 #include "engine/graph/op.h"
 
-#define BACKEND_ABI 1
+#define BACKEND_ABI 2
 
 struct device;
 
