@@ -46,7 +46,6 @@ struct file_source {
     struct arena *mem;
     int n;
     struct part part[MAX_ARRAYS];
-    char block[CONVERT_BLOCK];
 };
 
 static enum status read_full(int fd, void *to, size_t bytes, int64_t at, const char *name, struct problem *problem)
@@ -99,14 +98,15 @@ static enum status read_run(struct file_source *f, int array, int64_t first, int
     const char *name = f->s.array[array].name;
     size_t stored = dtype_bytes(p->type), given = dtype_bytes(f->s.array[array].type);
     int64_t element = first * p->row_elements, left = n * p->row_elements;
+    char block[CONVERT_BLOCK];
 
     if (p->type != F64 && p->type != I64)
         return read_full(p->fd, to, (size_t)left * stored, p->offset + element * (int64_t)stored, name, problem);
     while (left > 0) {
         int64_t some = left < CONVERT_BLOCK / 8 ? left : CONVERT_BLOCK / 8;
 
-        TRY(read_full(p->fd, f->block, (size_t)some * stored, p->offset + element * (int64_t)stored, name, problem));
-        TRY(narrow(p, name, f->block, some, element, to, problem));
+        TRY(read_full(p->fd, block, (size_t)some * stored, p->offset + element * (int64_t)stored, name, problem));
+        TRY(narrow(p, name, block, some, element, to, problem));
         element += some;
         left -= some;
         to += (size_t)some * given;

@@ -293,6 +293,7 @@ static const struct backend cpu = {
     .close = cpu_close,
     .enter = cpu_enter,
     .threads = cpu_threads,
+    .share = team_run,
     .describe = cpu_describe,
     .alloc = cpu_alloc,
     .release = cpu_release,

@@ -9,7 +9,7 @@
 
 #include "engine/graph/op.h"
 
-#define BACKEND_ABI 2
+#define BACKEND_ABI 3
 
 struct device;
 
@@ -42,7 +42,11 @@ struct backend {
     struct device *(*close)(struct device *d);
     /* Called once by each thread before it runs sessions of the device: team size, flush-to-zero. */
     void (*enter)(struct device *d);
-    int (*threads)(struct device *d);          /* of this machine's that a step keeps busy, the calling one counted */
+    int (*threads)(struct device *d); /* of this machine's that a step keeps busy, the calling one counted */
+    /* Runs body over 0 .. n - 1, cut into ranges of at least `grain`, by the threads that a step has; by a thread that entered, between
+     * steps. NULL: the host has none for it. */
+    void (*share)(const struct device *d, int64_t n, int64_t grain,
+                  void (*body)(const void *context, int64_t begin, int64_t end), const void *context);
     const char *(*describe)(struct device *d); /* "cpu: x86-64-v4, 2 threads, oneDNN 2.6.3, OpenBLAS 0.3.21" */
     enum status (*alloc)(struct device *d, size_t bytes, void **ret, struct problem *problem); /* zeroed */
     void (*release)(struct device *d, void *memory, size_t bytes);

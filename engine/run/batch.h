@@ -1,7 +1,7 @@
 /* What a data source must offer: rows of several arrays, by number. Storage implements it over dataset files.
  *
  * The order of training (shuffle) is the trainer's, by Philox from seed and epoch, so a source has no state that a resumed job
- * would need. One thread at a time. */
+ * would need. An array's first rows are asked for by one thread alone; from then on several may ask for rows of it at once. */
 #ifndef HORN_RUN_BATCH_H
 #define HORN_RUN_BATCH_H
 

@@ -2,11 +2,13 @@
 #include "engine/run/feed.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "engine/base/thread.h"
 
 #define AHEAD_BYTES ((size_t)256 << 10) /* of inputs: what takes longer to gather than it takes to wake a thread (some 10 us) */
+#define SHARE_BYTES ((size_t)64 << 10)  /* at least, for each thread of a team that gathers */
 
 int64_t feed_steps(const struct feed *f)
 {
@@ -87,14 +89,52 @@ static void *place_of(const struct program *p, value_id v)
     return p->session->spare ? session_spare(p->session, v) : session_address(p->session, v);
 }
 
+struct gathering {
+    struct source *source;
+    int array;
+    const int64_t *row;
+    char *to;
+    size_t row_bytes;
+    atomic_bool *failed;
+};
+
+static void gather_rows(const void *context, int64_t begin, int64_t end)
+{
+    const struct gathering *g = context;
+    struct problem ignored;
+
+    if (g->source->gather(g->source, g->array, g->row + begin, end - begin, g->to + (size_t)begin * g->row_bytes, &ignored) !=
+        ST_OK)
+        atomic_store(g->failed, true);
+}
+
+/* The rows of a batch into memory of the host, by the team if it has nothing else to do. */
+static enum status gather_batch(struct feed *f, const struct program *p, int array, const int64_t *row, void *to, size_t bytes,
+                                struct problem *problem)
+{
+    const struct plan *plan = p->plan;
+    struct source *s = f->source;
+    size_t row_bytes = bytes / (size_t)p->batch;
+    atomic_bool failed = false;
+    struct gathering g = {s, array, row, to, row_bytes, &failed};
+
+    if (plan->backend->share && f->found[array] && !f->ahead.beside && bytes >= 2 * SHARE_BYTES) {
+        plan->backend->share(plan->device, p->batch, (int64_t)(SHARE_BYTES / row_bytes) + 1, gather_rows, &g);
+        if (!failed)
+            return ST_OK;
+    }
+    TRY(s->gather(s, array, row, p->batch, to, problem)); /* also for the words of what failed */
+    f->found[array] = true;
+    return ST_OK;
+}
+
 static enum status put_array(struct feed *f, struct program *p, value_id v, int array, const int64_t *row,
                              struct problem *problem)
 {
-    struct source *s = f->source;
     size_t bytes = value_bytes(&p->graph->values[v]);
 
     if (p->plan->backend->host_memory)
-        return s->gather(s, array, row, p->batch, place_of(p, v), problem);
+        return gather_batch(f, p, array, row, place_of(p, v), bytes, problem);
     if (f->staging_bytes < bytes) {
         big_free(f->staging, f->staging_bytes);
         f->staging = NULL;
@@ -102,7 +142,7 @@ static enum status put_array(struct feed *f, struct program *p, value_id v, int 
         TRY(try_alloc(bytes, "a batch", &f->staging, problem));
         f->staging_bytes = bytes;
     }
-    TRY(s->gather(s, array, row, p->batch, f->staging, problem));
+    TRY(gather_batch(f, p, array, row, f->staging, bytes, problem));
     p->plan->backend->put(p->session->device, place_of(p, v), f->staging, bytes);
     return ST_OK;
 }

@@ -3,7 +3,8 @@
  *
  * Large batches are gathered ahead where there is a CPU that the steps leave free: while a step runs, a thread of the feed's own
  * brings the rows of the next one into the session's second set of inputs. A problem that it meets is told when that next step is
- * asked for. On CPUs that are all the team's, such a thread would take from it what it saves, and hold up who waits at a region's end. */
+ * asked for. On CPUs that are all the team's, such a thread would take from it what it saves, and hold up who waits at a region's end:
+ * there the team gathers, between two steps. */
 #ifndef HORN_RUN_FEED_H
 #define HORN_RUN_FEED_H
 
@@ -20,8 +21,9 @@ struct feed {
     int64_t first, rows, batch; /* rows first .. first + rows - 1 of the source */
     void *staging;              /* for devices whose memory the host cannot write; one input */
     size_t staging_bytes;
-    float *class_weight; // (batch)
-    struct feed_ahead {  /* the batch that the reader brings; the reader's alone while it runs */
+    float *class_weight;    // (batch)
+    bool found[MAX_ARRAYS]; /* rows of the array have been gathered before, so that several threads may ask for more */
+    struct feed_ahead {     /* the batch that the reader brings; the reader's alone while it runs */
         struct reader *reader;
         bool beside, asked; /* there is a CPU for it; it was started */
         int64_t step;

@@ -1,6 +1,8 @@
-/* Batches gathered ahead: the rows that a step asks for are there, whoever brought them, and a problem is told with its own step. */
+/* Batches gathered ahead, by a team, or by the one thread there is: the rows that a step asks for are there, whoever brought them, and
+ * a problem is told with its own step. */
 #include "tests/test.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "engine/run/feed.h"
@@ -17,13 +19,15 @@ static const char architecture[] =
 struct numbers { /* row r is WIDTH times r */
     struct source source;
     int64_t bad; /* row that cannot be read; -1: none */
+    atomic_int calls;
 };
 
 static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
 {
-    const struct numbers *d = (const struct numbers *)s;
+    struct numbers *d = (struct numbers *)s;
 
     (void)array;
+    d->calls++;
     for (int64_t i = 0; i < n; i++) {
         if (row[i] == d->bad)
             return fail(problem, ST_STORAGE, "numbers", "row %lld cannot be read", (long long)row[i]);
@@ -45,7 +49,9 @@ struct rig {
     int64_t order[ROWS];
 };
 
-static void rig_open(struct rig *r, bool ahead)
+enum who { ALONE, AHEAD, TEAM, WAYS };
+
+static void rig_open(struct rig *r, enum who who)
 {
     const struct backend *b = backend_cpu();
     struct problem problem = {0};
@@ -54,16 +60,16 @@ static void rig_open(struct rig *r, bool ahead)
     *r = (struct rig){.weights = weights_new()};
     CHECK_OK(json_parse(architecture, strlen(architecture), NULL, JSON_NAN, &r->json, &problem));
     CHECK_OK(model_parse(r->json, "/model", &r->model, &problem));
-    CHECK_OK(b->open(0, &(struct device_options){.threads = 1}, &r->device, &problem));
+    CHECK_OK(b->open(0, &(struct device_options){.threads = who == TEAM ? 2 : 1}, &r->device, &problem));
     r->numbers =
-        (struct numbers){{.array = {{"numbers", F32, SHAPE(WIDTH)}}, .n_inputs = 1, .rows = ROWS, .gather = gather}, -1};
+        (struct numbers){{.array = {{"numbers", F32, SHAPE(WIDTH)}}, .n_inputs = 1, .rows = ROWS, .gather = gather}, .bad = -1};
     r->feed =
         (struct feed){.source = &r->numbers.source, .spec = &r->spec, .data = &r->spec.data, .rows = ROWS, .batch = BATCH};
     CHECK_OK(feed_plan(&r->feed, PROGRAM_PREDICT, r->model, NULL, r->weights, b, r->device, &problem));
     feed_needs(&r->feed, needs, &arena);
     CHECK_OK(regions_grow(&r->regions, r->device, b, needs, &problem));
     CHECK_OK(feed_start(&r->feed, &r->regions, NULL, &problem));
-    r->feed.ahead.beside = ahead; /* whatever CPUs there are */
+    r->feed.ahead.beside = who == AHEAD; /* whatever CPUs there are */
     for (int64_t i = 0; i < ROWS; i++)
         r->order[i] = i * 7 % ROWS;
 }
@@ -109,10 +115,10 @@ static void fill_weights(struct rig *r)
 
 TEST(each_step_finds_its_rows_whoever_brought_them)
 {
-    for (int ahead = 0; ahead < 2; ahead++) {
+    for (enum who who = ALONE; who < WAYS; who++) {
         struct rig r;
 
-        rig_open(&r, ahead);
+        rig_open(&r, who);
         fill_weights(&r);
         for (int epoch = 0; epoch < 3; epoch++) {
             for (int64_t step = 0; step < feed_steps(&r.feed); step++)
@@ -124,19 +130,23 @@ TEST(each_step_finds_its_rows_whoever_brought_them)
         check_step(&r, 2); /* an epoch that begins in its middle, and is left */
         check_step(&r, 0);
         feed_settle(&r.feed);
-        CHECK((r.feed.ahead.reader != NULL) == ahead);
+        CHECK((r.feed.ahead.reader != NULL) == (who == AHEAD));
+        if (backend_cpu()->threads(r.device) > 1)
+            CHECK(r.numbers.calls > 3 * feed_steps(&r.feed) + 2); /* some of the batches in two pieces */
+        else
+            CHECK(r.numbers.calls <= 3 * feed_steps(&r.feed) + 4); /* one for each, and what was asked ahead for nothing */
         rig_close(&r);
     }
 }
 
 TEST(a_problem_is_told_with_the_step_that_it_belongs_to)
 {
-    for (int ahead = 0; ahead < 2; ahead++) {
+    for (enum who who = ALONE; who < WAYS; who++) {
         struct problem problem = {0};
         struct program *p;
         struct rig r;
 
-        rig_open(&r, ahead);
+        rig_open(&r, who);
         fill_weights(&r);
         r.numbers.bad = r.order[BATCH + 3]; /* of step 1 */
         check_step(&r, 0);
@@ -151,7 +161,7 @@ TEST(a_feed_may_be_closed_while_a_batch_is_on_its_way)
 {
     struct rig r;
 
-    rig_open(&r, true);
+    rig_open(&r, AHEAD);
     fill_weights(&r);
     check_step(&r, 0);
     rig_close(&r);
