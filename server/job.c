@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/thread.h"
 #include "engine/model/names.h"
 #include "storage/source.h"
 
@@ -321,7 +322,7 @@ static enum status open_data(struct work *w, struct db *db, const struct json *p
         TRY(resolve(w, db, pinned, d->w[i], d->w_pointer[i], &l->part[l->n++], problem));
         n_w++;
     }
-    return source_open(db, l->part, d->n_x, d->n_y, n_w, ret, problem);
+    return source_open(db, l->part, d->n_x, d->n_y, n_w, memory_bytes(), ret, problem);
 }
 
 /* --- the whole step -------------------------------------------------------------------------------------------------------- */

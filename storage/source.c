@@ -2,9 +2,11 @@
  *
  * An array of at most KEEP_BYTES is read whole, when its first rows are asked for, and copied from then on. A larger one is mapped
  * (mapped.h): a shuffled row is then a copy out of the page cache instead of a system call, and an array beyond memory is the system's
- * to keep what fits. (Prefetching rows ahead of the copy gave nothing: the CPU has several copies under way by itself.) An array that
- * memory cannot hold has each batch's rows asked for first, all together: the disk then works on them at once instead of one after
- * the other. Where the system maps no more, rows are read by pread, those that lie side by side in one call. */
+ * to keep what fits. (Prefetching rows ahead of the copy gave nothing: the CPU has several copies under way by itself.) One that
+ * memory can hold is read from end to end beside the first batches, some of it at each, so that no step waits for much of a slow disk.
+ * An array that memory cannot hold has each batch's rows asked for first, all together: the disk then works on them at once instead of
+ * one after the other; where batches follow each other in the file, what comes next is asked for with them. Where the system maps no
+ * more, rows are read by pread, those that lie side by side in one call. */
 #include "storage/source.h"
 
 #include <errno.h>
@@ -18,12 +20,13 @@
 #include <unistd.h>
 
 #include "engine/base/number.h"
-#include "engine/base/thread.h"
 #include "storage/db.h"
 #include "storage/mapped.h"
 
 #define CONVERT_BLOCK (64 << 10) /* bytes read before they are converted */
 #define KEEP_BYTES    (8 << 20)  /* of an array as given; a job's memory grows by that much for each at most */
+#define ASK_BYTES     (1 << 20)  /* in one call: of a larger one the kernel reads as much as it likes (8 MiB of a GiB) */
+#define AHEAD_BYTES   (8 << 20)  /* asked for at one batch beyond its rows; 40 us where all of it is in memory already */
 
 /* As they lie in a mapped file, whose format promises nothing. */
 typedef double unaligned_double __attribute__((aligned(1)));
@@ -37,6 +40,8 @@ struct part {
     size_t value_bytes;
     struct mapped map;
     bool scarce;    /* the mapped array is too large to stay in memory */
+    int64_t asked;  /* bytes from its start, up to where it was asked for last */
+    int64_t next;   /* the row behind the last batch of a scarce one */
     bool from_file; /* neither memory to keep it nor a map to be had */
     int64_t row_elements;
 };
@@ -44,6 +49,7 @@ struct part {
 struct file_source {
     struct source s; /* first: what others see */
     struct arena *mem;
+    uint64_t memory; /* bytes that arrays may hope to stay in */
     int n;
     struct part part[MAX_ARRAYS];
 };
@@ -138,17 +144,18 @@ static int64_t stored_bytes(const struct file_source *f, const struct part *p)
     return f->s.rows * p->row_elements * (int64_t)dtype_bytes(p->type);
 }
 
-/* A large one into the address space. What fits is read ahead from end to end, which finds nothing to do after an upload. */
+/* A large one into the address space. */
 static bool map_rows(struct file_source *f, struct part *p)
 {
     int64_t bytes = stored_bytes(f, p);
 
     if (!mapped_open(&p->map, p->fd, p->offset, (size_t)bytes))
         return false;
-    p->scarce = (uint64_t)bytes > memory_bytes() / 2;
-    (void)posix_fadvise(p->fd, p->offset, bytes, p->scarce ? POSIX_FADV_RANDOM : POSIX_FADV_WILLNEED);
-    if (p->scarce)
-        (void)madvise(p->map.base, p->map.length, MADV_RANDOM); /* else a fault reads 128 KiB around one row */
+    p->scarce = (uint64_t)bytes > f->memory / 2;
+    if (p->scarce) { /* else the first touch of one row reads 128 KiB around it */
+        (void)posix_fadvise(p->fd, p->offset, bytes, POSIX_FADV_RANDOM);
+        (void)madvise(p->map.base, p->map.length, MADV_RANDOM);
+    }
     return true;
 }
 
@@ -198,28 +205,54 @@ static void copy_mapped(void *arg)
                            c->to + (size_t)i * c->given, c->problem);
 }
 
-/* All rows of a batch under way from the disk before the first is waited for. */
-static void ask_for_rows(const struct part *p, const int64_t *row, int64_t n)
+/* Has the disk begin with these bytes of an array. */
+static void ask(const struct part *p, int64_t at, int64_t bytes)
 {
-    int64_t stored = p->row_elements * (int64_t)dtype_bytes(p->type);
-
-    for (int64_t i = 0; i < n;) {
-        int64_t run = 1;
-
-        while (i + run < n && row[i + run] == row[i] + run)
-            run++;
-        (void)posix_fadvise(p->fd, p->offset + row[i] * stored, run * stored, POSIX_FADV_WILLNEED);
-        i += run;
-    }
+    for (; bytes > 0; at += ASK_BYTES, bytes -= ASK_BYTES)
+        (void)posix_fadvise(p->fd, p->offset + at, bytes < ASK_BYTES ? bytes : ASK_BYTES, POSIX_FADV_WILLNEED);
 }
 
-static enum status gather_mapped(const struct file_source *f, struct copying *c)
+/* Some more of an array that is to be in memory as a whole. */
+static void ask_on(const struct file_source *f, struct part *p)
 {
-    const struct part *p = c->p;
+    int64_t left = stored_bytes(f, p) - p->asked;
+
+    if (left <= 0)
+        return;
+    ask(p, p->asked, left < AHEAD_BYTES ? left : AHEAD_BYTES);
+    p->asked += AHEAD_BYTES;
+}
+
+/* All rows of a batch under way from the disk before the first is waited for, and in a row of batches some of what follows. */
+static void ask_for_rows(const struct file_source *f, struct part *p, const int64_t *row, int64_t n)
+{
+    int64_t stored = p->row_elements * (int64_t)dtype_bytes(p->type), all = stored_bytes(f, p), run;
+
+    for (int64_t i = 0; i < n; i += run) {
+        for (run = 1; i + run < n && row[i + run] == row[i] + run;)
+            run++;
+        int64_t from = row[i] * stored, to = from + run * stored;
+
+        if (run == n && row[0] == p->next) {
+            if (p->asked >= to + AHEAD_BYTES / 2 || p->asked == all)
+                break;
+            from = p->asked > from ? p->asked : from;
+            to = to + AHEAD_BYTES < all ? to + AHEAD_BYTES : all;
+        }
+        ask(p, from, to - from);
+        p->asked = to;
+    }
+    p->next = n > 0 ? row[n - 1] + 1 : p->next;
+}
+
+static enum status gather_mapped(const struct file_source *f, struct part *p, struct copying *c)
+{
     struct stat now;
 
     if (p->scarce)
-        ask_for_rows(p, c->row, c->n);
+        ask_for_rows(f, p, c->row, c->n);
+    else
+        ask_on(f, p);
     bool read = mapped_read(&p->map, copy_mapped, c);
     /* Asked afterwards: behind its new end the last page of a cut file reads as zeros, without a fault. */
     if (fstat(p->fd, &now) != 0)
@@ -249,7 +282,7 @@ static enum status gather_runs(struct file_source *f, int array, const int64_t *
 static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
 {
     struct file_source *f = (struct file_source *)s;
-    const struct part *p = &f->part[array];
+    struct part *p = &f->part[array];
     const char *name = s->array[array].name;
     size_t row_bytes = (size_t)p->row_elements * dtype_bytes(s->array[array].type);
 
@@ -265,7 +298,7 @@ static enum status gather(struct source *s, int array, const int64_t *row, int64
         return gather_runs(f, array, row, n, row_bytes, to, problem);
     struct copying c = {.p = p, .name = name, .row = row, .n = n, .given = row_bytes, .to = to, .problem = problem};
 
-    return gather_mapped(f, &c);
+    return gather_mapped(f, p, &c);
 }
 
 static struct source *close_source(struct source *s)
@@ -371,8 +404,8 @@ static enum status check_lengths(const struct file_source *f, const int64_t *row
     return ST_OK;
 }
 
-enum status source_open(struct db *db, const struct source_part *parts, int n_x, int n_y, int n_w, struct source **ret,
-                        struct problem *problem)
+enum status source_open(struct db *db, const struct source_part *parts, int n_x, int n_y, int n_w, uint64_t memory,
+                        struct source **ret, struct problem *problem)
 {
     OWNED(source_close) struct source *s = NULL;
     struct file_source *f;
@@ -382,6 +415,7 @@ enum status source_open(struct db *db, const struct source_part *parts, int n_x,
         return fail(problem, ST_TOO_LARGE, "", "%d arrays in one job, at most %d are possible", n_x + n_y + n_w, MAX_ARRAYS);
     f = must_alloc(sizeof *f);
     f->mem = arena_new();
+    f->memory = memory;
     f->s.gather = gather;
     f->s.close = close_source;
     f->s.n_inputs = n_x;

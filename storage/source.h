@@ -14,8 +14,9 @@ struct source_part {
     const struct json *inline_numbers;
 };
 /* parts: n_x inputs, n_y targets, n_w weights. ST_INVALID if lengths differ (all are named with their lengths), if rows is 0, or an
- * inline array is ragged. */
-enum status source_open(struct db *db, const struct source_part *parts, int n_x, int n_y, int n_w, struct source **ret,
-                        struct problem *problem);
+ * inline array is ragged. memory: bytes of this process and its page cache (memory_bytes()); an array of more than half of them is not
+ * counted on to stay, and its rows are asked for batch by batch. */
+enum status source_open(struct db *db, const struct source_part *parts, int n_x, int n_y, int n_w, uint64_t memory,
+                        struct source **ret, struct problem *problem);
 
 #endif

@@ -9,6 +9,8 @@
 #include "tests/storage/put.h"
 #include "tests/test.h"
 
+#define MEMORY ((uint64_t)1 << 40) /* enough for every array to stay in it */
+
 static struct source_part stored(struct bench *b, const char *name)
 {
     struct array_row *row = ARENA_NEW(b->mem, struct array_row);
@@ -42,7 +44,7 @@ TEST(a_large_file_that_is_cut_fails_the_job_and_not_the_daemon)
         body[i] = (float)i;
     put_npy(&b, "x", "<f4", "3000, 1001", body, sizeof *body * ROWS * WIDTH);
     part = stored(&b, "x");
-    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
     BENCH_OK(s->gather(s, 0, rows, 2, got, &b.problem));
     CHECK(!memcmp(got, body + 2999 * WIDTH, sizeof *body * WIDTH) && !memcmp(got + WIDTH, body, sizeof *body * WIDTH));
     snprintf(path, sizeof path, "%s/%s", db_folder(b.db), part.stored->path);
@@ -79,7 +81,7 @@ TEST(stored_types_are_delivered_as_models_take_them)
     parts[2] = stored(&b, "i8");
     parts[3] = stored(&b, "b1");
     parts[4] = stored(&b, "f4");
-    BENCH_OK(source_open(b.db, parts, 2, 2, 1, &s, &b.problem));
+    BENCH_OK(source_open(b.db, parts, 2, 2, 1, MEMORY, &s, &b.problem));
     CHECK_INT(s->n_inputs, 2);
     CHECK_INT(s->n_targets, 2);
     CHECK_INT(s->n_weights, 1);
@@ -118,7 +120,8 @@ static int some_rows(unsigned *seed, int64_t row[300])
     return n;
 }
 
-static void rows_are_the_files(int width)
+/* memory: what the array may hope for. */
+static void rows_are_the_files(int width, uint64_t memory)
 {
     CLEAN(bench_done) struct bench b = bench_make();
     OWNED(source_close) struct source *s = NULL;
@@ -133,7 +136,7 @@ static void rows_are_the_files(int width)
         body[i] = i * 7 - 1000;
     put_npy(&b, "x", "<i8", arena_print(b.mem, "20000, %d", width), body, sizeof *body * 20000 * (size_t)width);
     part = stored(&b, "x");
-    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, memory, &s, &b.problem));
     for (int round = 0; round < 50; round++) {
         int n = some_rows(&seed, row);
 
@@ -146,12 +149,21 @@ static void rows_are_the_files(int width)
         every[i] = i;
     BENCH_OK(s->gather(s, 0, every, 20000, got, &b.problem)); /* one run over many blocks */
     CHECK(got[0] == -1000 && got[20000 * width - 1] == (20000 * width - 1) * 7 - 1000);
+    for (int epoch = 0; epoch < 2; epoch++)
+        for (int first = 0; first < 20000; first += 700) { /* one batch behind the other, the last one smaller */
+            int n = first + 700 < 20000 ? 700 : 20000 - first;
+
+            BENCH_OK(s->gather(s, 0, every + first, n, got, &b.problem));
+            CHECK(got[0] == first * width * 7 - 1000 && got[n * width - 1] == ((first + n) * width - 1) * 7 - 1000);
+        }
 }
 
 TEST(rows_in_any_order_and_number_are_the_rows_of_the_file)
 {
-    rows_are_the_files(3);   /* kept in memory */
-    rows_are_the_files(120); /* 9.6 MB: read from the file */
+    rows_are_the_files(3, MEMORY);     /* kept in memory */
+    rows_are_the_files(120, MEMORY);   /* 19 MB, mapped */
+    rows_are_the_files(120, 30 << 20); /* more than half of memory: asked for batch by batch */
+    rows_are_the_files(120, 1);        /* beyond memory */
 }
 
 TEST(a_small_array_is_read_from_the_file_where_memory_has_an_end)
@@ -165,7 +177,7 @@ TEST(a_small_array_is_read_from_the_file_where_memory_has_an_end)
 
     put_npy(&b, "x", "<f4", "4,", body, sizeof body);
     part = stored(&b, "x");
-    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
     memory_limit_set(memory_used() + 1);
     enum status status = s->gather(s, 0, rows, 2, got, &b.problem);
     memory_limit_set(0);
@@ -183,7 +195,7 @@ TEST(an_integer_above_32_bits_is_named_with_its_row)
 
     put_npy(&b, "x", "<i8", "2, 2", body, sizeof body);
     part = stored(&b, "x");
-    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
     CHECK_INT(s->gather(s, 0, rows, 2, got, &b.problem), ST_INVALID);
     CHECK_TEXT(b.problem.where, "d/x");
     CHECK_TEXT(b.problem.detail, "row 1 holds 1099511627776; integers are used with 32 bits");
@@ -206,7 +218,7 @@ TEST(inline_arrays_are_rows_too)
     int64_t rows[] = {1, 2, 0};
     float got[6], want[] = {3, 4, 5, 6, 1, 2};
 
-    BENCH_OK(source_open(b.db, parts, 1, 1, 0, &s, &b.problem));
+    BENCH_OK(source_open(b.db, parts, 1, 1, 0, MEMORY, &s, &b.problem));
     CHECK_INT(s->rows, 3);
     CHECK_INT(s->array[0].type, F32);
     CHECK_INT(s->array[0].row.dim[0], 2);
@@ -225,15 +237,15 @@ TEST(arrays_that_cannot_be_joined_are_refused_with_all_lengths)
     CHECK_INT(put_text(&b, "x", "1,2\n3,4\n5,6\n"), ST_OK);
     parts[0] = stored(&b, "x");
     parts[1] = inline_part("[1, 0]", &two);
-    CHECK_INT(source_open(b.db, parts, 1, 1, 0, &s, &b.problem), ST_INVALID);
+    CHECK_INT(source_open(b.db, parts, 1, 1, 0, MEMORY, &s, &b.problem), ST_INVALID);
     CHECK_TEXT(b.problem.detail, "the arrays must have the same number of rows: d/x has 3, /fit/x has 2");
     parts[0] = inline_part("[[1,2],[3]]", &ragged);
-    CHECK_INT(source_open(b.db, parts, 1, 0, 0, &s, &b.problem), ST_INVALID);
+    CHECK_INT(source_open(b.db, parts, 1, 0, 0, MEMORY, &s, &b.problem), ST_INVALID);
     parts[0] = inline_part("3", &lone);
-    CHECK_INT(source_open(b.db, parts, 1, 0, 0, &s, &b.problem), ST_INVALID);
+    CHECK_INT(source_open(b.db, parts, 1, 0, 0, MEMORY, &s, &b.problem), ST_INVALID);
     CHECK_CONTAINS(b.problem.detail, "is a single number");
     parts[0] = inline_part("[]", &none);
-    CHECK(source_open(b.db, parts, 1, 0, 0, &s, &b.problem) != ST_OK);
+    CHECK(source_open(b.db, parts, 1, 0, 0, MEMORY, &s, &b.problem) != ST_OK);
     CHECK(!s);
 }
 
@@ -248,7 +260,7 @@ TEST(a_file_that_is_gone_or_cut_is_a_problem_of_storage)
 
     CHECK_INT(put_text(&b, "x", "1,2\n3,4\n"), ST_OK);
     part = stored(&b, "x");
-    BENCH_OK(source_open(b.db, &part, 1, 0, 0, &s, &b.problem));
+    BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
     snprintf(path, sizeof path, "%s/%s", db_folder(b.db), part.stored->path);
     CHECK_INT(truncate(path, part.stored->file_offset + 8), 0);
     CHECK_INT(s->gather(s, 0, &row, 1, got, &b.problem), ST_STORAGE);
@@ -256,6 +268,6 @@ TEST(a_file_that_is_gone_or_cut_is_a_problem_of_storage)
     CHECK_TEXT(b.problem.detail, "the array's file ends too early");
     s = source_close(s);
     CHECK_INT(unlink(path), 0);
-    CHECK_INT(source_open(b.db, &part, 1, 0, 0, &s, &b.problem), ST_STORAGE);
+    CHECK_INT(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem), ST_STORAGE);
     CHECK_TEXT(b.problem.where, "d/x");
 }
