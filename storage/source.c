@@ -245,14 +245,11 @@ static void ask_for_rows(const struct file_source *f, struct part *p, const int6
     p->next = n > 0 ? row[n - 1] + 1 : p->next;
 }
 
-static enum status gather_mapped(const struct file_source *f, struct part *p, struct copying *c)
+static enum status gather_mapped(const struct file_source *f, struct copying *c)
 {
+    const struct part *p = c->p;
     struct stat now;
 
-    if (p->scarce)
-        ask_for_rows(f, p, c->row, c->n);
-    else
-        ask_on(f, p);
     bool read = mapped_read(&p->map, copy_mapped, c);
     /* Asked afterwards: behind its new end the last page of a cut file reads as zeros, without a fault. */
     if (fstat(p->fd, &now) != 0)
@@ -279,17 +276,42 @@ static enum status gather_runs(struct file_source *f, int array, const int64_t *
     return ST_OK;
 }
 
-static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
+static enum status check_rows(const struct source *s, int array, const int64_t *row, int64_t n, struct problem *problem)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (row[i] < 0 || row[i] >= s->rows)
+            return fail(problem, ST_INTERNAL, s->array[array].name, "row %" PRId64 " of %" PRId64 " was asked for", row[i],
+                        s->rows);
+    return ST_OK;
+}
+
+static size_t row_bytes_of(const struct source *s, int array, const struct part *p)
+{
+    return (size_t)p->row_elements * dtype_bytes(s->array[array].type);
+}
+
+static enum status expect(struct source *s, int array, const int64_t *row, int64_t n, struct problem *problem)
 {
     struct file_source *f = (struct file_source *)s;
     struct part *p = &f->part[array];
-    const char *name = s->array[array].name;
-    size_t row_bytes = (size_t)p->row_elements * dtype_bytes(s->array[array].type);
 
-    for (int64_t i = 0; i < n; i++)
-        if (row[i] < 0 || row[i] >= s->rows)
-            return fail(problem, ST_INTERNAL, name, "row %" PRId64 " of %" PRId64 " was asked for", row[i], s->rows);
-    TRY(find_rows(f, array, row_bytes, problem));
+    TRY(check_rows(s, array, row, n, problem));
+    TRY(find_rows(f, array, row_bytes_of(s, array, p), problem));
+    if (p->map.data && p->scarce)
+        ask_for_rows(f, p, row, n);
+    else if (p->map.data)
+        ask_on(f, p);
+    return ST_OK;
+}
+
+static enum status gather(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
+{
+    struct file_source *f = (struct file_source *)s;
+    const struct part *p = &f->part[array];
+    const char *name = s->array[array].name;
+    size_t row_bytes = row_bytes_of(s, array, p);
+
+    TRY(check_rows(s, array, row, n, problem));
     if (p->values) {
         copy_rows(p->values, row_bytes, row, n, to);
         return ST_OK;
@@ -298,7 +320,7 @@ static enum status gather(struct source *s, int array, const int64_t *row, int64
         return gather_runs(f, array, row, n, row_bytes, to, problem);
     struct copying c = {.p = p, .name = name, .row = row, .n = n, .given = row_bytes, .to = to, .problem = problem};
 
-    return gather_mapped(f, p, &c);
+    return gather_mapped(f, &c);
 }
 
 static struct source *close_source(struct source *s)
@@ -416,6 +438,7 @@ enum status source_open(struct db *db, const struct source_part *parts, int n_x,
     f = must_alloc(sizeof *f);
     f->mem = arena_new();
     f->memory = memory;
+    f->s.expect = expect;
     f->s.gather = gather;
     f->s.close = close_source;
     f->s.n_inputs = n_x;

@@ -118,14 +118,13 @@ static enum status gather_batch(struct feed *f, const struct program *p, int arr
     atomic_bool failed = false;
     struct gathering g = {s, array, row, to, row_bytes, &failed};
 
-    if (plan->backend->share && f->found[array] && !f->ahead.beside && bytes >= 2 * SHARE_BYTES) {
+    TRY(source_expect(s, array, row, p->batch, problem));
+    if (plan->backend->share && !f->ahead.beside && bytes >= 2 * SHARE_BYTES) {
         plan->backend->share(plan->device, p->batch, (int64_t)(SHARE_BYTES / row_bytes) + 1, gather_rows, &g);
         if (!failed)
             return ST_OK;
     }
-    TRY(s->gather(s, array, row, p->batch, to, problem)); /* also for the words of what failed */
-    f->found[array] = true;
-    return ST_OK;
+    return s->gather(s, array, row, p->batch, to, problem); /* also for the words of what failed */
 }
 
 static enum status put_array(struct feed *f, struct program *p, value_id v, int array, const int64_t *row,
@@ -176,6 +175,7 @@ static enum status put_class_weights(struct feed *f, struct program *p, const in
     size_t row_bytes = (size_t)n * dtype_bytes(a->type);
     CLEAN(free_owned) char *y = must_alloc(row_bytes * (size_t)p->batch);
 
+    TRY(source_expect(s, s->n_inputs, row, p->batch, problem));
     TRY(s->gather(s, s->n_inputs, row, p->batch, y, problem));
     for (int64_t i = 0; i < p->batch; i++) {
         int64_t class = class_of(y + (size_t)i * row_bytes, a->type, n);

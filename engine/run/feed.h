@@ -22,7 +22,6 @@ struct feed {
     void *staging;              /* for devices whose memory the host cannot write; one input */
     size_t staging_bytes;
     float *class_weight;    // (batch)
-    bool found[MAX_ARRAYS]; /* rows of the array have been gathered before, so that several threads may ask for more */
     struct feed_ahead {     /* the batch that the reader brings; the reader's alone while it runs */
         struct reader *reader;
         bool beside, asked; /* there is a CPU for it; it was started */

@@ -11,6 +11,12 @@
 
 #define MEMORY ((uint64_t)1 << 40) /* enough for every array to stay in it */
 
+static enum status take(struct source *s, int array, const int64_t *row, int64_t n, void *to, struct problem *problem)
+{
+    TRY(source_expect(s, array, row, n, problem));
+    return s->gather(s, array, row, n, to, problem);
+}
+
 static struct source_part stored(struct bench *b, const char *name)
 {
     struct array_row *row = ARENA_NEW(b->mem, struct array_row);
@@ -45,15 +51,15 @@ TEST(a_large_file_that_is_cut_fails_the_job_and_not_the_daemon)
     put_npy(&b, "x", "<f4", "3000, 1001", body, sizeof *body * ROWS * WIDTH);
     part = stored(&b, "x");
     BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
-    BENCH_OK(s->gather(s, 0, rows, 2, got, &b.problem));
+    BENCH_OK(take(s, 0, rows, 2, got, &b.problem));
     CHECK(!memcmp(got, body + 2999 * WIDTH, sizeof *body * WIDTH) && !memcmp(got + WIDTH, body, sizeof *body * WIDTH));
     snprintf(path, sizeof path, "%s/%s", db_folder(b.db), part.stored->path);
     CHECK_INT(truncate(path, part.stored->file_offset + 4 * ROWS * WIDTH - 1), 0); /* within its last page */
-    CHECK_INT(s->gather(s, 0, rows, 2, got, &b.problem), ST_STORAGE);
+    CHECK_INT(take(s, 0, rows, 2, got, &b.problem), ST_STORAGE);
     CHECK_TEXT(b.problem.where, "d/x");
     CHECK_TEXT(b.problem.detail, "the array's file ends too early");
     CHECK_INT(truncate(path, 100), 0);
-    CHECK_INT(s->gather(s, 0, rows, 2, got, &b.problem), ST_STORAGE);
+    CHECK_INT(take(s, 0, rows, 2, got, &b.problem), ST_STORAGE);
     CHECK_TEXT(b.problem.detail, "the array's file ends too early");
 }
 
@@ -95,18 +101,18 @@ TEST(stored_types_are_delivered_as_models_take_them)
     CHECK_INT(s->array[3].type, U8);
     CHECK_INT(s->array[4].type, F32);
 
-    BENCH_OK(s->gather(s, 0, all, 3, x, &b.problem));
+    BENCH_OK(take(s, 0, all, 3, x, &b.problem));
     CHECK(x[0] == 0.1f && x[5] == 5);
-    BENCH_OK(s->gather(s, 0, some, 2, x, &b.problem));
+    BENCH_OK(take(s, 0, some, 2, x, &b.problem));
     CHECK(x[0] == 4 && x[1] == 5 && x[2] == 0.1f && x[3] == 1);
-    BENCH_OK(s->gather(s, 2, some, 2, y, &b.problem));
+    BENCH_OK(take(s, 2, some, 2, y, &b.problem));
     CHECK(y[0] == 9 && y[1] == 7);
-    BENCH_OK(s->gather(s, 3, all, 3, z, &b.problem));
+    BENCH_OK(take(s, 3, all, 3, z, &b.problem));
     CHECK(z[0] == 1 && z[1] == 0);
-    BENCH_OK(s->gather(s, 4, some, 2, w, &b.problem));
+    BENCH_OK(take(s, 4, some, 2, w, &b.problem));
     CHECK(w[0] == 3.5f && w[1] == 1.5f);
     some[1] = 3;
-    CHECK_INT(s->gather(s, 4, some, 2, w, &b.problem), ST_INTERNAL);
+    CHECK_INT(take(s, 4, some, 2, w, &b.problem), ST_INTERNAL);
 }
 
 /* Some rows of 20,000, in runs and jumps, to the very end. */
@@ -140,20 +146,20 @@ static void rows_are_the_files(int width, uint64_t memory)
     for (int round = 0; round < 50; round++) {
         int n = some_rows(&seed, row);
 
-        BENCH_OK(s->gather(s, 0, row, n, got, &b.problem));
+        BENCH_OK(take(s, 0, row, n, got, &b.problem));
         for (int i = 0; i < n * width; i++)
             if (got[i] != body[row[i / width] * width + i % width])
                 CHECK_INT(got[i], body[row[i / width] * width + i % width]);
     }
     for (int i = 0; i < 20000; i++)
         every[i] = i;
-    BENCH_OK(s->gather(s, 0, every, 20000, got, &b.problem)); /* one run over many blocks */
+    BENCH_OK(take(s, 0, every, 20000, got, &b.problem)); /* one run over many blocks */
     CHECK(got[0] == -1000 && got[20000 * width - 1] == (20000 * width - 1) * 7 - 1000);
     for (int epoch = 0; epoch < 2; epoch++)
         for (int first = 0; first < 20000; first += 700) { /* one batch behind the other, the last one smaller */
             int n = first + 700 < 20000 ? 700 : 20000 - first;
 
-            BENCH_OK(s->gather(s, 0, every + first, n, got, &b.problem));
+            BENCH_OK(take(s, 0, every + first, n, got, &b.problem));
             CHECK(got[0] == first * width * 7 - 1000 && got[n * width - 1] == ((first + n) * width - 1) * 7 - 1000);
         }
 }
@@ -179,7 +185,7 @@ TEST(a_small_array_is_read_from_the_file_where_memory_has_an_end)
     part = stored(&b, "x");
     BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
     memory_limit_set(memory_used() + 1);
-    enum status status = s->gather(s, 0, rows, 2, got, &b.problem);
+    enum status status = take(s, 0, rows, 2, got, &b.problem);
     memory_limit_set(0);
     BENCH_OK(status);
     CHECK(got[0] == 4 && got[1] == 1);
@@ -196,7 +202,7 @@ TEST(an_integer_above_32_bits_is_named_with_its_row)
     put_npy(&b, "x", "<i8", "2, 2", body, sizeof body);
     part = stored(&b, "x");
     BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
-    CHECK_INT(s->gather(s, 0, rows, 2, got, &b.problem), ST_INVALID);
+    CHECK_INT(take(s, 0, rows, 2, got, &b.problem), ST_INVALID);
     CHECK_TEXT(b.problem.where, "d/x");
     CHECK_TEXT(b.problem.detail, "row 1 holds 1099511627776; integers are used with 32 bits");
 }
@@ -223,7 +229,7 @@ TEST(inline_arrays_are_rows_too)
     CHECK_INT(s->array[0].type, F32);
     CHECK_INT(s->array[0].row.dim[0], 2);
     CHECK_INT(s->array[1].row.rank, 0);
-    BENCH_OK(s->gather(s, 0, rows, 3, got, &b.problem));
+    BENCH_OK(take(s, 0, rows, 3, got, &b.problem));
     CHECK_FLOATS(got, want, 6, 0);
 }
 
@@ -263,7 +269,7 @@ TEST(a_file_that_is_gone_or_cut_is_a_problem_of_storage)
     BENCH_OK(source_open(b.db, &part, 1, 0, 0, MEMORY, &s, &b.problem));
     snprintf(path, sizeof path, "%s/%s", db_folder(b.db), part.stored->path);
     CHECK_INT(truncate(path, part.stored->file_offset + 8), 0);
-    CHECK_INT(s->gather(s, 0, &row, 1, got, &b.problem), ST_STORAGE);
+    CHECK_INT(take(s, 0, &row, 1, got, &b.problem), ST_STORAGE);
     CHECK_TEXT(b.problem.where, "d/x");
     CHECK_TEXT(b.problem.detail, "the array's file ends too early");
     s = source_close(s);
