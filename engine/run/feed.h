@@ -21,8 +21,8 @@ struct feed {
     int64_t first, rows, batch; /* rows first .. first + rows - 1 of the source */
     void *staging;              /* for devices whose memory the host cannot write; one input */
     size_t staging_bytes;
-    float *class_weight;    // (batch)
-    struct feed_ahead {     /* the batch that the reader brings; the reader's alone while it runs */
+    float *class_weight; // (batch)
+    struct feed_ahead {  /* the batch that the reader brings; the reader's alone while it runs */
         struct reader *reader;
         bool beside, asked; /* there is a CPU for it; it was started */
         int64_t step;
