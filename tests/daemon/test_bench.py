@@ -95,6 +95,8 @@ def report_writes_the_table_and_the_plot_and_dashes_for_what_is_missing():
     with Files() as f:
         one = f.put("one.json", result(row("mlp", 1, 2000.4, 1000), row("mlp", 2, 3000), row("cnn", 2, 12.34, 10), row("<odd>", 1, 1, 1),
                                        {"bench": "serve", "row": "batch 1", "horn": 0.1234, "peer": None, "ratio": None, "unit": "ms"},
+                                       {"bench": "serve", "row": "loaded", "horn": 500, "peer": None, "ratio": None, "p99_ms": 0.5, "p99_alone": 0.4,
+                                        "p99_factor": 1.25, "training_share": 0.75},
                                        {"bench": "growth", "row": "rows", "x": 1000, "seconds": 0.1}))
         two = f.put("two.json", result(row("mlp", 1, 1, 2, horn_peak_mib=50.0, peer_peak_mib=None), cpu="B CPU"))
         readme, plot = f.put("README.md", "above\n<!-- bench -->\nstale words\n<!-- /bench -->\nbelow\n"), f.path("rows.svg")
@@ -104,6 +106,7 @@ def report_writes_the_table_and_the_plot_and_dashes_for_what_is_missing():
         assert "| MLP | 2,000 | 1,000 PyTorch | **2.00** (1.5) | 3,000 | – | – | – |" in text, text
         assert "| CNN | – | – | – | 12.3 | 10.0 PyTorch | 1.23 (1.5) | – |" in text, text
         assert "growth" not in text, text
+        assert "| predict: loaded | p99 0.50 ms, unloaded 0.40 ms | – | p99 **1.25** (3), training 0.75 (0.8) | – | – | – | – |" in text, text
         assert "| predict: batch 1 | 0.123 ms | – | – | – | – | – | – |" in text, text
         assert "A CPU (family 6, model 7, avx2), 2 cores: 2026-01-02, `bench/run`; Horn 9.9" in text and "torch 2.0" in text, text
         xml.etree.ElementTree.parse(plot)
