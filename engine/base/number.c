@@ -6,9 +6,7 @@
  * double and each operation cost half a unit, dropped digits less than a hundredth. Rounding it to float gives the float
  * nearest to the decimal unless a midpoint between two floats, a double whose low 29 bits are 2^28, lies between the two;
  * within 8 units of one, and outside the normal floats, strtof decides on the text itself. (float)strtod rounds twice, and
- * differs.
- *
- * MEASURED */
+ * differs. */
 #include "engine/base/number.h"
 
 #include <float.h>
